@@ -1,0 +1,124 @@
+"""Boards: one TOML a device, every key checked when it is loaded."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from boards.errors import UserError
+
+HERE = Path(__file__).parent
+BOOT_BYTES = 0x8000  # the resident bootloader owns the first 32 KB of flash
+
+Core = Literal["cortex-m0plus", "cortex-m3", "cortex-m4", "cortex-m7", "cortex-m33", "cortex-m55"]
+
+
+class _Checked(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Memory(_Checked):
+    """One memory region, in bytes."""
+
+    kind: Literal["flash", "ram"]
+    origin: Annotated[int, Field(ge=0, lt=2**32)]
+    size: Annotated[int, Field(gt=0, lt=2**32)]
+
+
+class Serial(_Checked):
+    """The serial line to the board; `vid_pid` lists USB ids as `vvvv:pppp`."""
+
+    baud: Annotated[int, Field(gt=0)] = 921_600
+    vid_pid: tuple[str, ...] = ()
+
+
+class Board(_Checked):
+    """A device: core, memories, how to flash it and how to talk to it."""
+
+    name: str
+    title: str
+    kind: Literal["virtual", "mcu"]
+    core: Core
+    clock_hz: Annotated[int, Field(gt=0)]
+    fpu: Literal["none", "single", "double"]
+    dsp: bool
+    mve: bool
+    memory: dict[str, Memory]
+    port: str  # firmware/ports/<port>.c
+    emulator: Literal["unicorn", "qemu", "none"] = "none"
+    flash: tuple[Literal["serial"], ...]
+    serial: Serial = Serial()
+    microphone: str = "none: the host's microphone is streamed over the link"
+    notes: str
+    source: str
+
+    @property
+    def flash_memory(self) -> Memory:
+        """Return the region that holds the bootloader and the application."""
+        return self.memory["flash"]
+
+    @property
+    def ram_memory(self) -> Memory:
+        """Return the region that holds arena, state, static data and stack."""
+        return self.memory["ram"]
+
+    @property
+    def app_origin(self) -> int:
+        """Return the address of the application image, behind the bootloader."""
+        return self.flash_memory.origin + BOOT_BYTES
+
+    @property
+    def app_size(self) -> int:
+        """Return the bytes of flash that an application may use."""
+        return self.flash_memory.size - BOOT_BYTES
+
+
+def names() -> list[str]:
+    """Return the names of all boards, sorted."""
+    return sorted(path.stem for path in HERE.glob("*.toml"))
+
+
+def load(name: str) -> Board:
+    """Return the board `name`.
+
+    Raises:
+        UserError: there is no such board, or its TOML has a wrong or missing key.
+    """
+    if name not in names():
+        near = difflib.get_close_matches(name, names(), n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names())}"
+        raise UserError(f"no board {name!r}; {hint}")
+    return parse(name, (HERE / f"{name}.toml").read_text(encoding="utf-8"))
+
+
+def parse(name: str, text: str) -> Board:
+    """Return the board that a TOML `text` describes; errors name `boards/<name>.toml` and the key."""
+    place = f"boards/{name}.toml"
+    try:
+        board = Board.model_validate({"name": name, **tomllib.loads(text)})
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"{place}: not TOML: {error}") from None
+    except ValidationError as error:
+        raise UserError(f"{place}: {_explain(error)}") from None
+    for region in ("flash", "ram"):
+        if region not in board.memory or board.memory[region].kind != region:
+            raise UserError(f"{place}: needs [memory.{region}] with kind = {region!r}")
+    if board.flash_memory.size <= BOOT_BYTES:
+        raise UserError(
+            f"{place}: {board.flash_memory.size} B of flash: the bootloader alone takes {BOOT_BYTES} B"
+        )
+    return board
+
+
+def _explain(error: ValidationError) -> str:
+    # an unknown key comes first: it is often the misspelling of the one that is missing
+    first: Any = max(error.errors(), key=lambda item: item["type"] == "extra_forbidden")
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] != "extra_forbidden":
+        return f"{key}: {first['msg']}"
+    near = difflib.get_close_matches(key, list(Board.model_fields), n=1)
+    return f"unknown key {key!r}" + (f"; did you mean {near[0]!r}?" if near else "")

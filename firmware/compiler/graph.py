@@ -1,0 +1,153 @@
+"""The compiler's graph: tensors, nodes, and the rules they keep between passes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from boards.errors import UserError
+
+Array = npt.NDArray[Any]
+MAX_ELEMENTS = 1 << 28  # a tensor above this is hostile, not a model for a microcontroller
+
+
+class ModelError(UserError):
+    """The model cannot be read or compiled; the text names the tensor or op and the cure."""
+
+
+@dataclass(frozen=True)
+class Quantisation:
+    """Affine int8/int16/int32 quantisation: real = scale * (q - zero_point), per tensor or per `axis`."""
+
+    scale: npt.NDArray[np.float32]  # shape (1,) or (channels,)
+    zero_point: npt.NDArray[np.int32]  # same shape
+    axis: int = 0
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One value of the graph. `data` is set for constants only."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str  # "int8", "int16", "int32", "int64", "float32", "bool"
+    quantisation: Quantisation | None = None
+    data: Array | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def elements(self) -> int:
+        """Return the number of elements."""
+        return int(np.prod(self.shape, dtype=np.int64)) if self.shape else 1
+
+    @property
+    def bytes(self) -> int:
+        """Return the number of bytes that the tensor takes in memory."""
+        return self.elements * np.dtype(self.dtype).itemsize
+
+    @property
+    def constant(self) -> bool:
+        """Tell whether the value is known when compiling."""
+        return self.data is not None
+
+
+@dataclass(frozen=True)
+class Node:
+    """One operation. Absent optional inputs are -1."""
+
+    op: str  # TFLite builtin name, such as "CONV_2D"
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    options: Mapping[str, Any]  # names of the TFLite schema, snake case
+    version: int = 1
+    name: str = ""  # where it came from, for messages and profiles
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A static dataflow graph; `nodes` are in execution order."""
+
+    tensors: tuple[Tensor, ...]
+    nodes: tuple[Node, ...]
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    name: str = "model"
+
+    def verify(self) -> Graph:
+        """Return the graph itself if it keeps every rule.
+
+        Raises:
+            ModelError: the first broken rule, with the node or tensor that breaks it.
+        """
+        for message, holds in RULES.items():
+            broken = holds(self)
+            if broken is not None:
+                raise ModelError(f"{self.name}: {message}: {broken}")
+        return self
+
+
+def _indices_in_range(graph: Graph) -> str | None:
+    limit = len(graph.tensors)
+    for node in graph.nodes:
+        for index in (*node.inputs, *node.outputs):
+            if not -1 <= index < limit or (index == -1 and index in node.outputs):
+                return f"{node.op} {node.name!r} names tensor {index} of {limit}"
+    for index in (*graph.inputs, *graph.outputs):
+        if not 0 <= index < limit:
+            return f"input or output names tensor {index} of {limit}"
+    return None
+
+
+def _sizes_sane(graph: Graph) -> str | None:
+    for tensor in graph.tensors:
+        if (
+            any(not 0 < size <= MAX_ELEMENTS for size in tensor.shape)
+            or not 0 < tensor.elements <= MAX_ELEMENTS
+        ):
+            return f"{tensor.name!r} has shape {tensor.shape}"
+        if tensor.data is not None and tensor.data.shape != tensor.shape:
+            return f"{tensor.name!r} has shape {tensor.shape}, its data {tensor.data.shape}"
+    return None
+
+
+def _written_once(graph: Graph) -> str | None:
+    known = {i for i, tensor in enumerate(graph.tensors) if tensor.constant} | set(graph.inputs)
+    if any(graph.tensors[i].constant for i in graph.inputs):
+        return "an input is a constant"
+    for node in graph.nodes:
+        for index in node.inputs:
+            if index >= 0 and index not in known:
+                return f"{node.op} {node.name!r} reads {graph.tensors[index].name!r} before it is written"
+        for index in node.outputs:
+            if index in known:
+                return f"{node.op} {node.name!r} writes {graph.tensors[index].name!r} a second time"
+            known.add(index)
+    for index in graph.outputs:
+        if index not in known:
+            return f"output {graph.tensors[index].name!r} is never written"
+    return None
+
+
+def _scales_positive(graph: Graph) -> str | None:
+    for tensor in graph.tensors:
+        q = tensor.quantisation
+        if q is None:
+            continue
+        if not (np.isfinite(q.scale).all() and (q.scale > 0).all()):
+            return f"{tensor.name!r} has a scale that is not a positive number"
+        if q.scale.shape != q.zero_point.shape:
+            return f"{tensor.name!r} has {q.scale.size} scales and {q.zero_point.size} zero-points"
+        if q.scale.size > 1 and (q.axis >= len(tensor.shape) or tensor.shape[q.axis] != q.scale.size):
+            return f"{tensor.name!r} has {q.scale.size} scales along axis {q.axis} of {tensor.shape}"
+    return None
+
+
+RULES: Mapping[str, Callable[[Graph], str | None]] = {
+    "a tensor index out of range": _indices_in_range,
+    "a size out of range": _sizes_sane,
+    "a value without exactly one writer": _written_once,
+    "a broken quantisation": _scales_positive,
+}
