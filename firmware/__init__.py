@@ -1,0 +1,19 @@
+"""The firmware: C sources of the runtime, the kernels, and the compiler that makes a model.c for them."""
+
+from pathlib import Path
+
+ROOT = Path(__file__).parent
+APP = tuple(ROOT / name for name in ("startup.c", "main.c", "link.c", "frontend.c"))
+BOOT = tuple(ROOT / name for name in ("startup.c", "boot.c", "link.c", "sha256.c"))
+
+MEMORY = ROOT / "memory.c"  # for gcc, whose runtime library has no memcpy
+
+
+def port(name: str) -> Path:
+    """Return the source of a board's port."""
+    return ROOT / "ports" / f"{name}.c"
+
+
+def sources() -> list[Path]:
+    """Return every C file and header of the firmware, sorted: what an image is made from."""
+    return sorted(path for kind in ("*.c", "*.h") for path in ROOT.rglob(kind))

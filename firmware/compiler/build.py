@@ -1,0 +1,253 @@
+"""From model bytes to a firmware image: the whole step, checked before and after, written in one piece."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import firmware
+from boards import Board
+from boards import load as load_board
+from boards.errors import UserError
+from firmware.compiler import emit, image, link_script, passes, read_tflite, toolchain
+from firmware.compiler.elf import Elf
+from firmware.compiler.fit import check_fits, explain_overflow, sizes
+from firmware.compiler.graph import Array, Graph
+from firmware.compiler.plan import Plan, plan
+from firmware.compiler.toolchain import Toolchain
+
+SCHEMA = 1
+FILES = ("model.tflite", "model.c", "model.h", "firmware.elf", "firmware.bin", "boot.elf", "boot.bin")
+
+
+@dataclass(frozen=True)
+class Build:
+    """A compiled model: what is on disk in `path`, and the graph and plan that it was made from."""
+
+    path: Path
+    board: Board
+    name: str
+    graph: Graph  # after the passes
+    plan: Plan
+    model: bytes  # the .tflite file
+    frontend: dict[str, Any] | None
+    labels: tuple[str, ...]
+    image: bytes  # the application, with its header
+    boot: bytes  # the bootloader
+    build_id: str  # 16 hexadecimal digits
+    sizes: dict[str, Any]  # the object of `compile --json`
+
+
+def compile_model(
+    model: bytes,
+    board: Board,
+    out: Path,
+    *,
+    name: str,
+    frontend: dict[str, Any] | None = None,
+    bundle: dict[str, Any] | None = None,
+    frontend_tables: Mapping[str, Any] | None = None,
+    toolchain: Toolchain = "zig",
+) -> Build:
+    """Compile an int8 .tflite for a board and write the build directory `out`, whole or not at all.
+
+    Args:
+        model: the .tflite file.
+        board: what it runs on.
+        out: directory to write; an earlier build there is replaced, anything else is refused.
+        name: of the model, for messages and build.json.
+        frontend: parameters of the front end, stored in build.json.
+        bundle: the bundle.json that the model came from; its `labels` and `task` are stored.
+        frontend_tables: `models.frontend.tables(fe)`: puts the front end on the board.
+        toolchain: "zig" or "gcc" (arm-none-eabi-gcc).
+
+    Raises:
+        ModelError: the model is damaged, not int8, or has an op that is not compiled.
+        UserError: it does not fit the board, the compiler is missing, or `out` cannot be written.
+    """
+    start = time.perf_counter()
+    graph = passes.run(read_tflite.read(model, name))
+    planned = plan(graph)
+    check_fits(graph, planned, board, frontend_tables)
+    with _directory(out) as made:
+        text = emit.emit(graph, planned, frontend_tables)
+        build_id = _build_id(text, model, board, toolchain)
+        (made / "model.tflite").write_bytes(model)
+        (made / "model.c").write_text(text, encoding="ascii")
+        (made / "model.h").write_text(emit.header(graph, planned, build_id, frontend_tables), encoding="ascii")
+        _compile(made, board, graph, planned, toolchain)
+        body = Elf((made / "firmware.elf").read_bytes()).image(board.app_origin + image.HEADER_BYTES)
+        (made / "firmware.bin").write_bytes(image.pack(body, build_id))
+        boot = Elf((made / "boot.elf").read_bytes()).image(board.flash_memory.origin)
+        (made / "boot.bin").write_bytes(boot)
+        record = {
+            "schema": SCHEMA,
+            "name": name,
+            "board": board.name,
+            "core": board.core,
+            "toolchain": _version(toolchain),
+            "build_id": build_id,
+            "frontend": frontend,
+            "labels": list((bundle or {}).get("labels", ())),
+            "task": (bundle or {}).get("task"),
+            "sha256": {file: _sha256(made / file) for file in FILES},
+            "sizes": sizes(made, graph, planned, board, frontend_tables, time.perf_counter() - start),
+        }
+        if bundle is not None:
+            _write_json(made / "bundle.json", bundle)
+        _write_json(made / "build.json", record)
+    return load(out)
+
+
+def load(path: Path) -> Build:
+    """Return the build in a directory, its files checked against their hashes.
+
+    Raises:
+        UserError: there is no build, it is damaged, or another release made it; the cure is to compile again.
+    """
+    record = _record(path)
+    board = load_board(record["board"])
+    model = (path / "model.tflite").read_bytes()
+    graph = passes.run(read_tflite.read(model, record["name"]))
+    return Build(
+        path=path,
+        board=board,
+        name=record["name"],
+        graph=graph,
+        plan=plan(graph),
+        model=model,
+        frontend=record["frontend"],
+        labels=tuple(record["labels"]),
+        image=(path / "firmware.bin").read_bytes(),
+        boot=(path / "boot.bin").read_bytes(),
+        build_id=record["build_id"],
+        sizes=record["sizes"],
+    )
+
+
+def host_library(graph: Graph, planned: Plan, folder: Path, *, sanitise: bool = True) -> Callable[[Array], Array]:
+    """Compile model.c for this machine in `folder` and return a function int8 input → int8 output.
+
+    With `sanitise`, undefined behaviour in the C ends the process.
+    """
+    from firmware.compiler.host import load_library
+
+    (folder / "model.c").write_text(emit.emit(graph, planned), encoding="ascii")
+    (folder / "model.h").write_text(emit.header(graph, planned), encoding="ascii")
+    library = folder / "model.so"
+    toolchain.host_library(folder / "model.c", (folder, firmware.ROOT), library, sanitise=sanitise)
+    return load_library(library, graph)
+
+
+def _compile(made: Path, board: Board, graph: Graph, planned: Plan, kind: Toolchain) -> None:
+    """Compile model.c for speed and the rest for size, and link; the bootloader comes from the cache."""
+    includes = (made, firmware.ROOT)
+    model = made / "model.o"
+    with ThreadPoolExecutor(2) as pool:
+        boot = pool.submit(_boot, made / "boot.elf", board, kind)
+        toolchain.compile_object(made / "model.c", includes, board, model, "2", toolchain=kind)
+        boot.result()
+    sources = (*firmware.APP, firmware.port(board.port))
+    with explain_overflow(graph, planned, board):
+        toolchain.compile(
+            sources,
+            includes,
+            board,
+            link_script.script(board, "app"),
+            made / "firmware.elf",
+            "s",
+            objects=(model,),
+            toolchain=kind,
+        )
+    model.unlink()
+
+
+def _boot(out: Path, board: Board, kind: Toolchain) -> None:
+    """Write the board's bootloader to `out`, compiling it only when its sources, flags or board changed."""
+    script = link_script.script(board, "boot")
+    sources = (*firmware.BOOT, firmware.port(board.port))
+    parts = [script, _version(kind), *map(str, toolchain.core_flags(board, kind))]
+    key = hashlib.sha256("\n".join(parts).encode())
+    for path in firmware.sources():
+        if path.parent.name != "kernels":
+            key.update(path.read_bytes())
+    cached = toolchain.cache() / f"boot-{board.name}-{key.hexdigest()[:24]}.elf"
+    if not cached.exists():
+        partial = cached.with_suffix(f".{os.getpid()}.tmp")
+        toolchain.compile(sources, (firmware.ROOT,), board, script, partial, "s", toolchain=kind)
+        os.replace(partial, cached)
+    shutil.copyfile(cached, out)
+
+
+def _version(kind: Toolchain) -> str:
+    return toolchain.version(kind)
+
+
+def _build_id(text: str, model: bytes, board: Board, kind: Toolchain) -> str:
+    key = hashlib.sha256(text.encode())
+    key.update(model)
+    key.update(f"{board.name} {_version(kind)}".encode())
+    for path in firmware.sources():
+        key.update(path.read_bytes())
+    return key.hexdigest()[:16]
+
+
+def _record(path: Path) -> dict[str, Any]:
+    try:
+        record: dict[str, Any] = json.loads((path / "build.json").read_text(encoding="utf-8"))
+        schema = record["schema"]
+        for file, digest in record["sha256"].items():
+            if file not in FILES or _sha256(path / file) != digest:
+                raise UserError(f"{path}: {file} is not what was compiled: compile again")
+    except FileNotFoundError as error:
+        missing = Path(error.filename).name if error.filename else "build.json"
+        raise UserError(f"{path} is not a build ({missing} is missing): earkit compile … -o {path}") from None
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise UserError(f"{path}/build.json is damaged: compile again") from None
+    if schema != SCHEMA or set(record["sha256"]) != set(FILES):
+        raise UserError(f"{path} was made by another release of earkit: compile again")
+    return record
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+@contextmanager
+def _directory(out: Path) -> Iterator[Path]:
+    """Yield a temporary directory beside `out` that takes its place at the end; nothing stays after an error."""
+    if out.exists() and not (out / "build.json").exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"{out} exists and is not a build: choose another -o")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        made = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    except OSError as error:
+        raise UserError(f"cannot write {out}: {error.strerror}: choose another -o") from None
+    try:
+        yield made
+        made.chmod(0o755)
+        old = made.with_name(made.name + ".old")
+        if out.exists():
+            out.rename(old)
+        made.rename(out)
+        shutil.rmtree(old, ignore_errors=True)
+    except OSError as error:
+        raise UserError(f"cannot write {out}: {error.strerror}: free some space or choose another -o") from None
+    finally:
+        shutil.rmtree(made, ignore_errors=True)

@@ -1,0 +1,92 @@
+"""Whether a model fits a board, in numbers; and the sizes of what was built."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from boards import Board
+from boards.errors import UserError
+from firmware.compiler import emit
+from firmware.compiler.elf import Elf
+from firmware.compiler.graph import Graph
+from firmware.compiler.link_script import HANDOVER_BYTES, STACK_BYTES
+from firmware.compiler.ops import OPS
+from firmware.compiler.plan import Plan
+
+OVERFLOW = re.compile(r"region '?`?(FLASH|RAM)'?:? .*?(\d+) bytes")
+
+
+def check_fits(graph: Graph, planned: Plan, board: Board, frontend_tables: Mapping[str, Any] | None) -> None:
+    """Raise UserError when arena and stack cannot fit the RAM, or weights the flash, whatever the code takes."""
+    ram = planned.arena + 2 * emit.GUARD_BYTES + STACK_BYTES + HANDOVER_BYTES
+    if ram > board.ram_memory.size:
+        raise _too_big_for_ram(graph, planned, board, ram)
+    weights = emit.constant_bytes(graph, frontend_tables)
+    if weights > board.app_size:
+        raise _too_big_for_flash(graph, board, weights)
+
+
+@contextmanager
+def explain_overflow(graph: Graph, planned: Plan, board: Board) -> Iterator[None]:
+    """Turn the linker's message that a region overflowed into the numbers and the cure."""
+    try:
+        yield
+    except UserError as error:
+        found = OVERFLOW.search(str(error))
+        if found is None:
+            raise
+        excess = int(found[2])
+        if found[1] == "RAM":
+            raise _too_big_for_ram(graph, planned, board, board.ram_memory.size + excess) from None
+        raise _too_big_for_flash(graph, board, board.app_size + excess) from None
+
+
+def _too_big_for_ram(graph: Graph, planned: Plan, board: Board, needed: int) -> UserError:
+    worst = max(planned.lifetimes, key=lambda alive: sum(size for _, _, size in alive))
+    name, _, largest = max(worst, key=lambda block: block[2])
+    numbers = f"{graph.name} needs {_kb(needed)} RAM, {board.name} has {_kb(board.ram_memory.size)}"
+    return UserError(f"{numbers} (largest: {name}, {_kb(largest)}): use a smaller --size, a shorter input, or another --board")
+
+
+def _too_big_for_flash(graph: Graph, board: Board, needed: int) -> UserError:
+    largest = max((t for t in graph.tensors if t.constant), key=lambda t: t.bytes)
+    numbers = f"{graph.name} needs {_kb(needed)} flash, {board.name} has {_kb(board.app_size)} for it"
+    return UserError(f"{numbers} (largest: {largest.name}, {_kb(largest.bytes)}): use a smaller --size, or another --board")
+
+
+def _kb(size: int) -> str:
+    return f"{size / 1024:.0f} KB" if size >= 10240 else f"{size / 1024:.1f} KB"
+
+
+def sizes(
+    folder: Path,
+    graph: Graph,
+    planned: Plan,
+    board: Board,
+    frontend_tables: Mapping[str, Any] | None,
+    seconds: float,
+) -> dict[str, Any]:
+    """Return the object of `compile --json` for the build in `folder`; bytes, exact from the linked ELF."""
+    sections = Elf((folder / "firmware.elf").read_bytes()).sections()
+    flash = (folder / "firmware.bin").stat().st_size
+    weights = emit.constant_bytes(graph, frontend_tables)
+    static = sum(section.size for section in sections if section.name in (".data", ".bss")) - planned.arena
+    ram = {"arena": planned.arena, "state": 0, "static": static, "stack": STACK_BYTES}
+    nodes = [
+        {"name": node.name, "op": node.op, "macs": OPS[node.op].macs(graph, node)}
+        for node in emit.compiled_nodes(graph)
+    ]
+    return {
+        "board": board.name,
+        "core": board.core,
+        "flash_bytes": {"code": flash - weights, "weights": weights, "total": flash},
+        "ram_bytes": {**ram, "total": sum(ram.values())},
+        "lower_bound_bytes": planned.lower_bound,
+        "macs": sum(int(str(node["macs"])) for node in nodes),
+        "ops": nodes,
+        "seconds": round(seconds, 3),
+    }

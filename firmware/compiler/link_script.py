@@ -1,0 +1,72 @@
+"""Linker scripts: where bootloader and application lie in a board's flash and RAM."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from boards import BOOT_BYTES, Board
+from firmware.compiler.image import HEADER_BYTES
+
+STACK_BYTES = 8192  # at the bottom of RAM: an overflow leaves RAM and faults instead of spoiling data
+HANDOVER_BYTES = 32  # at the top of RAM: survives a reset, the letter from the application to the bootloader
+
+_SCRIPT = """/* {title}: {which} */
+ENTRY(Reset_Handler)
+MEMORY
+{{
+    FLASH (rx) : ORIGIN = {flash:#010x}, LENGTH = {flash_bytes:#x}
+    RAM (rwx) : ORIGIN = {ram:#010x}, LENGTH = {ram_bytes:#x}
+}}
+PHDRS
+{{
+    flash PT_LOAD FLAGS(5);
+    stack PT_LOAD FLAGS(6);
+    data PT_LOAD FLAGS(6);
+    zero PT_LOAD FLAGS(6);
+}}
+ear_handover = {handover:#010x};
+ear_flash_origin = {flash_origin:#010x};
+ear_app_origin = {app_origin:#010x};
+ear_app_bytes = {app_bytes:#x};
+ear_vectors = ORIGIN(FLASH);
+SECTIONS
+{{
+    .vectors : {{ KEEP(*(.vectors)) }} > FLASH :flash
+    .text : ALIGN(8) {{ *(.text .text.*) *(.rodata .rodata.*) . = ALIGN(8); }} > FLASH :flash
+    .stack (NOLOAD) : ALIGN(8) {{ ear_stack_limit = .; . += {stack:#x}; ear_stack_top = .; }} > RAM :stack
+    .data : ALIGN(8)
+    {{
+        ear_data_start = .; *(.data .data.*) . = ALIGN(8); ear_data_end = .;
+    }} > RAM AT> FLASH :data
+    ear_data_load = LOADADDR(.data);
+    .bss (NOLOAD) : ALIGN(8)
+    {{
+        ear_bss_start = .; *(.bss .bss.*) *(COMMON) . = ALIGN(8); ear_bss_end = .;
+    }} > RAM :zero
+    /DISCARD/ : {{ *(.ARM.exidx .ARM.exidx.* .ARM.extab .ARM.extab.*) }}
+}}
+"""
+
+
+def script(board: Board, which: Literal["boot", "app"]) -> str:
+    """Return the linker script of the bootloader or of the application of `board`.
+
+    The bootloader starts flash; the application's vector table follows its header of HEADER_BYTES at
+    `board.app_origin`. Symbols for the C side: ear_stack_limit/top, ear_data_start/end/load,
+    ear_bss_start/end, ear_handover, ear_vectors, ear_flash_origin, ear_app_origin, ear_app_bytes.
+    """
+    flash, ram = board.flash_memory, board.ram_memory
+    boot = which == "boot"
+    return _SCRIPT.format(
+        title=board.title,
+        which="bootloader" if boot else "application",
+        flash=flash.origin if boot else board.app_origin + HEADER_BYTES,
+        flash_bytes=BOOT_BYTES if boot else board.app_size - HEADER_BYTES,
+        ram=ram.origin,
+        ram_bytes=ram.size - HANDOVER_BYTES,
+        handover=ram.origin + ram.size - HANDOVER_BYTES,
+        flash_origin=flash.origin,
+        app_origin=board.app_origin,
+        app_bytes=board.app_size,
+        stack=STACK_BYTES,
+    )

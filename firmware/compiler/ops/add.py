@@ -1,0 +1,132 @@
+"""ADD and SUB with broadcasting, and the rules that every int8 op of two inputs keeps.
+
+As TFLM: both inputs are brought to twice the larger scale with 20 more bits, added, and brought to the scale
+of the output. TFLM works out the factors of ADD in double, those of SUB in float32; so do we.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from firmware.compiler.fixed_point import (
+    activation_range,
+    multiply_by_quantised_multiplier,
+    quantise_multiplier,
+    saturate_int8,
+)
+from firmware.compiler.graph import Array, Graph, Node
+from firmware.compiler.operands import MAX_AXES, broadcast_strides, by_clip, c_list, lead, merge, stacked
+from firmware.compiler.ops import Call, Op, literal, no_macs, output, refuse, tensor
+from firmware.compiler.ops.quantize import int8_of
+
+LEFT_SHIFT = 20
+
+
+def check_pair(graph: Graph, node: Node) -> None:
+    """Raise ModelError unless two int8 inputs broadcast to an int8 output in at most MAX_AXES loops."""
+    a, b, y = tensor(graph, node, 0), tensor(graph, node, 1), output(graph, node)
+    for value in (a, b, y):
+        int8_of(graph, node, value)
+    try:
+        shape = np.broadcast_shapes(a.shape, b.shape)
+    except ValueError:
+        shape = ()
+    if shape != y.shape:
+        what = f"shapes {a.shape} and {b.shape} do not give {y.shape}"
+        raise refuse(graph, node, what, "reshape one of them so that each axis is equal or 1")
+    if len(_loops(graph, node)[0]) > MAX_AXES:
+        what = f"broadcasting {a.shape} with {b.shape} takes more than {MAX_AXES} loops"
+        raise refuse(graph, node, what, "reshape both to fewer axes")
+
+
+def clamp(graph: Graph, node: Node) -> tuple[int, int]:
+    """Return the (low, high) clamp of the fused activation; ModelError for one that is not a clamp."""
+    activation = node.options.get("fused_activation_function", "NONE")
+    try:
+        return activation_range(activation, *int8_of(graph, node, output(graph, node)))
+    except KeyError:
+        raise refuse(
+            graph, node, f"the fused activation {activation} is not a clamp", "make it an op"
+        ) from None
+
+
+def pair(graph: Graph, node: Node, inputs: Sequence[Array]) -> tuple[Array, Array]:
+    """Return both inputs without their zero-points as int64 (clips, ...), ready for numpy to broadcast."""
+    rank = len(output(graph, node).shape)
+    values = (tensor(graph, node, 0), tensor(graph, node, 1))
+    a, b = (
+        by_clip(x, value, rank).astype(np.int64) - int8_of(graph, node, value)[1]
+        for x, value in zip(inputs, values, strict=True)
+    )
+    return a, b
+
+
+def call_pair(graph: Graph, node: Node, kernel: str, parameters: str) -> Call:
+    """Return the call of an elementwise kernel with two inputs."""
+    sizes, a, b = _loops(graph, node)
+    loops = ", ".join(
+        f".{name} = {c_list(lead(values, MAX_AXES, filler))}"
+        for name, values, filler in (("size", sizes, 1), ("a", a, 0), ("b", b, 0))
+    )
+    return Call(kernel, ("{in0}", "{in1}", "{out0}", f"(struct ear_broadcast){{ {loops} }}", parameters))
+
+
+def _loops(graph: Graph, node: Node) -> tuple[tuple[int, ...], ...]:
+    a, b, y = tensor(graph, node, 0), tensor(graph, node, 1), output(graph, node)
+    return merge(y.shape, broadcast_strides(a.shape, y.shape), broadcast_strides(b.shape, y.shape))
+
+
+def _factors(graph: Graph, node: Node) -> dict[str, int]:
+    real = np.float32 if node.op == "SUB" else np.float64
+    values = (tensor(graph, node, 0), tensor(graph, node, 1), output(graph, node))
+    (scale_a, zero_a), (scale_b, zero_b), (scale_y, zero_y) = (int8_of(graph, node, v) for v in values)
+    twice = real(2) * real(max(scale_a, scale_b))
+    to_output = float(twice / (real(1 << LEFT_SHIFT) * real(scale_y)))
+    a, b, y = (
+        quantise_multiplier(float(r)) for r in (real(scale_a) / twice, real(scale_b) / twice, to_output)
+    )
+    if y[1] > 0:
+        what = f"the output's scale {scale_y:.3g} is too fine for inputs of {scale_a:.3g} and {scale_b:.3g}"
+        raise refuse(graph, node, what, "calibrate on data that reaches this tensor")
+    low, high = clamp(graph, node)
+    return {
+        "zero_a": zero_a,
+        "zero_b": zero_b,
+        "zero_y": zero_y,
+        "multiplier_a": a[0],
+        "shift_a": a[1],
+        "multiplier_b": b[0],
+        "shift_b": b[1],
+        "multiplier_y": y[0],
+        "shift_y": y[1],
+        "minus": int(node.op == "SUB"),
+        "low": low,
+        "high": high,
+    }
+
+
+def _check(graph: Graph, node: Node) -> None:
+    check_pair(graph, node)
+    _factors(graph, node)
+
+
+def _meaning(graph: Graph, node: Node, inputs: Sequence[Array]) -> list[Array]:
+    p = _factors(graph, node)
+    a, b = pair(graph, node, inputs)
+    scaled_a = multiply_by_quantised_multiplier(a << LEFT_SHIFT, p["multiplier_a"], p["shift_a"])
+    scaled_b = multiply_by_quantised_multiplier(b << LEFT_SHIFT, p["multiplier_b"], p["shift_b"])
+    total = scaled_a - scaled_b if p["minus"] else scaled_a + scaled_b
+    scaled = multiply_by_quantised_multiplier(total, p["multiplier_y"], p["shift_y"])
+    return [stacked(saturate_int8(scaled + p["zero_y"], p["low"], p["high"]), output(graph, node))]
+
+
+def _call(graph: Graph, node: Node) -> Call:
+    return call_pair(graph, node, "add", literal("ear_add", **_factors(graph, node)))
+
+
+OPS = (
+    Op("ADD", range(1, 5), _check, _meaning, _call, no_macs, in_place=True, batch=True),
+    Op("SUB", range(1, 6), _check, _meaning, _call, no_macs, in_place=True, batch=True),
+)

@@ -1,0 +1,57 @@
+"""FULLY_CONNECTED: rows of inputs times a constant matrix."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from firmware.compiler import convolution
+from firmware.compiler.graph import Array, Graph, Node
+from firmware.compiler.ops import Call, Op, literal, output, per_tensor, refuse, require_constant, tensor
+
+COLUMNS = 4  # input rows that a fast kernel computes together
+
+
+def check(graph: Graph, node: Node) -> None:
+    """Raise ModelError unless shapes, types and scales suit the kernel."""
+    x, weights, y = tensor(graph, node, 0), tensor(graph, node, 1), output(graph, node)
+    if weights.data is None:
+        what = f"weights {weights.name!r} are computed at run time"
+        raise refuse(graph, node, what, "use a matrix product of activations (BATCH_MATMUL)")
+    if len(weights.shape) != 2 or x.elements % weights.shape[1] or node.options["weights_format"] != "DEFAULT":
+        raise refuse(graph, node, f"shapes {x.shape}, {weights.shape}", "give it plain (outputs, inputs) weights")
+    convolution.check_weighted(graph, node, axis=0)
+    if y.elements != x.elements // weights.shape[1] * weights.shape[0] or y.shape[-1] != weights.shape[0]:
+        raise refuse(graph, node, f"output {y.shape} of {x.shape} and {weights.shape}", "export it again")
+
+
+def meaning(graph: Graph, node: Node, inputs: Sequence[Array]) -> list[Array]:
+    """Return the int8 product of inputs[0] (…, depth) with the weights (outputs, depth)."""
+    x, weights = inputs[0], inputs[1]
+    made = convolution.channels(graph, node, axis=0).requantise(convolution.matmul(x.reshape(-1, weights.shape[1]), weights))
+    y = output(graph, node).shape
+    clips = x.size // tensor(graph, node, 0).elements
+    return [made.reshape(y[0] * clips, *y[1:])]
+
+
+def call(graph: Graph, node: Node) -> Call:
+    """Return the kernel call; weights are rows of depth, padded with zeros to a multiple of 4."""
+    x = tensor(graph, node, 0)
+    weights = require_constant(graph, node, tensor(graph, node, 1))
+    channels = convolution.channels(graph, node, axis=0)
+    packed = convolution.pack_rows(weights)
+    rows = x.elements // weights.shape[1]
+    shape = literal("ear_fully_connected", rows=rows, depth=weights.shape[1], outputs=weights.shape[0])
+    return Call(
+        "fully_connected",
+        (shape, channels.literal(), "{in0}", "{weights}", "{channels}", "{out0}", "{scratch}"),
+        {"weights": packed, "channels": channels.table()},
+        scratch=packed.shape[1] * (1 + 2 * min(rows, COLUMNS)),
+    )
+
+
+def macs(graph: Graph, node: Node) -> int:
+    """Return depth times output elements."""
+    return output(graph, node).elements * tensor(graph, node, 1).shape[1]
+
+
+OP = Op("FULLY_CONNECTED", range(1, 14), check, meaning, call, macs, batch=True)

@@ -1,0 +1,34 @@
+"""Passes: each takes a graph and returns one that computes the same, smaller; verified in between."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from firmware.compiler.graph import Graph
+from firmware.compiler.passes.borders import strip_borders
+from firmware.compiler.passes.check import check
+from firmware.compiler.passes.constants import fold_constants
+from firmware.compiler.passes.pads import fold_pads
+from firmware.compiler.passes.reshapes import drop_reshapes
+from firmware.compiler.passes.rewrite import drop_unused
+
+PASSES: tuple[Callable[[Graph], Graph], ...] = (
+    strip_borders,
+    check,
+    fold_constants,
+    drop_reshapes,
+    fold_pads,
+    drop_unused,
+    check,
+)
+
+
+def run(graph: Graph) -> Graph:
+    """Return the graph after all passes: int8 from input to output, every node known to the compiler.
+
+    Raises:
+        ModelError: a float model, or an op that cannot be compiled; the text names it and the rewrite.
+    """
+    for made in PASSES:
+        graph = made(graph).verify()
+    return graph

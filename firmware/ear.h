@@ -1,0 +1,68 @@
+/* ear.h: what every kernel shares: fixed point with TFLM's double rounding, clamps, the calling hook. */
+#ifndef EAR_H
+#define EAR_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(__ARM_FEATURE_DSP) && __ARM_FEATURE_DSP
+#include <arm_acle.h>
+#define EAR_DSP 1
+#else
+#define EAR_DSP 0
+#endif
+
+/* A kernel is inlined into its one call, so that the literal shapes of the call specialise it. */
+#define EAR_KERNEL static inline __attribute__((always_inline, unused))
+
+/* All that is used of a C library; compilers supply these three themselves or from their runtime. */
+void *memcpy(void *to, const void *from, size_t bytes);
+void *memmove(void *to, const void *from, size_t bytes);
+void *memset(void *to, int value, size_t bytes);
+
+/* Called before each node of ear_model_invoke(before), and once at its end. */
+#define EAR_OP(node)                                                                                                   \
+    do {                                                                                                               \
+        if (before)                                                                                                    \
+            before(node);                                                                                              \
+    } while (0)
+
+EAR_KERNEL int32_t ear_clamp(int32_t x, int32_t low, int32_t high) {
+    return x < low ? low : x > high ? high : x;
+}
+
+EAR_KERNEL int32_t ear_min(int32_t a, int32_t b) {
+    return a < b ? a : b;
+}
+
+EAR_KERNEL int32_t ear_max(int32_t a, int32_t b) {
+    return a > b ? a : b;
+}
+
+/* x * 2^bits, wrapped to 32 bits; bits in 0..31. */
+EAR_KERNEL int32_t ear_shift_left(int32_t x, int32_t bits) {
+    return (int32_t)((uint32_t)x << bits);
+}
+
+/* round(a * b / 2^31), halves up; saturates for a = b = -2^31. */
+EAR_KERNEL int32_t ear_doubling_high_mul(int32_t a, int32_t b) {
+    if (a == INT32_MIN && b == INT32_MIN)
+        return INT32_MAX;
+    return (int32_t)(((int64_t)a * b + ((int64_t)1 << 30)) >> 31);
+}
+
+/* round(x / 2^bits), halves away from zero; bits in 0..31. */
+EAR_KERNEL int32_t ear_divide_by_power(int32_t x, int32_t bits) {
+    const int32_t mask = (int32_t)(((uint32_t)1 << bits) - 1);
+    const int32_t threshold = (mask >> 1) + (x < 0);
+    return (x >> bits) + ((x & mask) > threshold);
+}
+
+/* x * multiplier / 2^31 * 2^shift with double rounding; multiplier >= 0, shift in -31..31. */
+EAR_KERNEL int32_t ear_requantise(int32_t x, int32_t multiplier, int32_t shift) {
+    const int32_t wide = ear_shift_left(x, shift > 0 ? shift : 0);
+    const int32_t high = (int32_t)(((int64_t)wide * multiplier + ((int64_t)1 << 30)) >> 31);
+    return ear_divide_by_power(high, shift > 0 ? 0 : -shift);
+}
+
+#endif

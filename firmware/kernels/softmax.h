@@ -1,0 +1,52 @@
+/* softmax.h: softmax over rows, int8 to int8, with TFLM's fixed point; exponentials come from a table. */
+#ifndef EAR_SOFTMAX_H
+#define EAR_SOFTMAX_H
+
+#include "../ear.h"
+
+struct ear_softmax {
+    int32_t rows, depth, differences; /* differences: entries of the table; what is farther from the maximum is 0 */
+};
+
+EAR_KERNEL int32_t ear_saturating_left(int32_t x, int32_t bits) {
+    const int32_t limit = INT32_MAX >> bits;
+    return x > limit ? INT32_MAX : x < -limit - 1 ? INT32_MIN : ear_shift_left(x, bits);
+}
+
+/* 1 / (1 + x) in Q0 for x in Q0: three Newton steps on Q2. */
+EAR_KERNEL int32_t ear_reciprocal_of_one_plus(int32_t x) {
+    const int32_t half = (int32_t)(((int64_t)x + INT32_MAX + 1) >> 1);
+    int32_t guess = 1515870810 + ear_doubling_high_mul(half, -1010580540);
+    for (int i = 0; i < 3; ++i) {
+        const int32_t rest = (1 << 29) - ear_doubling_high_mul(half, guess);
+        guess += ear_saturating_left(ear_doubling_high_mul(guess, rest), 2);
+    }
+    return ear_saturating_left(guess, 1);
+}
+
+EAR_KERNEL void ear_softmax_row(struct ear_softmax s, const int8_t *x, const int32_t *exponentials, int8_t *y) {
+    int32_t greatest = -128, sum = 0;
+    for (int32_t i = 0; i < s.depth; ++i)
+        greatest = ear_max(greatest, x[i]);
+    for (int32_t i = 0; i < s.depth; ++i)
+        if (greatest - x[i] < s.differences)
+            sum += ear_divide_by_power(exponentials[greatest - x[i]], 12);
+    const int32_t headroom = __builtin_clz((uint32_t)sum);
+    const int32_t scale = ear_reciprocal_of_one_plus((int32_t)(((uint32_t)sum << headroom) - 0x80000000u));
+    for (int32_t i = 0; i < s.depth; ++i) {
+        int32_t part = -128;
+        if (greatest - x[i] < s.differences) {
+            const int32_t product = ear_doubling_high_mul(scale, exponentials[greatest - x[i]]);
+            part += ear_divide_by_power(product, 12 - headroom + 31 - 8);
+        }
+        y[i] = (int8_t)ear_clamp(part, -128, 127);
+    }
+}
+
+/* x, y: (rows, depth), may be the same memory. */
+EAR_KERNEL void ear_softmax(struct ear_softmax s, const int8_t *x, const int32_t *exponentials, int8_t *y) {
+    for (int32_t i = 0; i < s.rows; ++i)
+        ear_softmax_row(s, x + i * s.depth, exponentials, y + i * s.depth);
+}
+
+#endif

@@ -1,0 +1,221 @@
+// The application: commands over the link, the front end, the model, results.
+#include "link.h"
+#include "model.h"
+#include "ports/port.h"
+#include "startup.h"
+#if EAR_FRONTEND
+#include "frontend.h"
+#endif
+
+static ear_link_t link;
+
+static void copy(void *to, const void *from, uint32_t length) {
+    for (uint32_t i = 0; i < length; i++) ((uint8_t *)to)[i] = ((const uint8_t *)from)[i];
+}
+
+static void info(void) {
+    ear_info_t data = {
+        .version = EAR_LINK_VERSION,
+        .mode = 1,
+        .input_bytes = EAR_INPUT_BYTES,
+        .output_bytes = EAR_OUTPUT_BYTES,
+        .nodes = EAR_NODES,
+        .arena_bytes = EAR_ARENA_BYTES,
+#if EAR_FRONTEND
+        .window = EAR_FE_WINDOW,
+        .hop = EAR_FE_HOP,
+        .frames = EAR_FE_FRAMES,
+        .features = EAR_FE_FEATURES,
+#endif
+        .unit = port_unit,
+        .page_bytes = port_page_bytes,
+        .damaged = link.damaged,
+        .duplicates = link.duplicates,
+    };
+    static const char id[] = EAR_BUILD_ID;
+    copy(data.build_id, id, sizeof id - 1 < sizeof data.build_id ? sizeof id - 1 : sizeof data.build_id);
+    ear_answer(&link, EAR_INFO, EAR_OK, &data, sizeof data);
+}
+
+// The input arrives in order; it lies in the arena, so a run of the model uses it up.
+static uint32_t loaded;
+
+static void load(const uint32_t *arguments, uint32_t length) {
+    uint32_t offset = arguments[0], bytes = length - 4;
+    if (offset == 0) loaded = 0;
+    if (offset != loaded || bytes > EAR_INPUT_BYTES - loaded) {
+        loaded = UINT32_MAX;  // INFER will refuse it
+        return;
+    }
+    copy(ear_input + offset, arguments + 1, bytes);
+    loaded += bytes;
+}
+
+static bool take_input(void) {
+    bool whole = loaded == EAR_INPUT_BYTES;
+    loaded = 0;
+    return whole;
+}
+
+static void infer(void) {
+    if (!take_input()) {
+        ear_answer(&link, EAR_INFER, EAR_MISSING, 0, 0);
+        return;
+    }
+    uint64_t start = port_counter();
+    uint64_t empty = port_counter() - start;
+    start = port_counter();
+    ear_model_invoke(0);
+    uint64_t count = port_counter() - start - empty;
+    ear_answer2(&link, EAR_INFER, &count, sizeof count, ear_output, EAR_OUTPUT_BYTES);
+}
+
+static uint32_t marks[EAR_NODES + 1];
+
+static void mark(uint32_t node) { marks[node] = (uint32_t)port_counter(); }
+
+static void profile(void) {
+    if (!take_input()) {
+        ear_answer(&link, EAR_PROFILE, EAR_MISSING, 0, 0);
+        return;
+    }
+    void (*volatile before)(uint32_t) = mark;
+    void (*call)(uint32_t) = before;
+    call(0);
+    call(1);
+    uint64_t empty = marks[1] - marks[0];
+    ear_model_invoke(call);
+    for (uint32_t i = 0; i < EAR_NODES; i++) marks[i] = marks[i + 1] - marks[i];
+    ear_answer2(&link, EAR_PROFILE, &empty, sizeof empty, marks, EAR_NODES * sizeof *marks);
+}
+
+#if EAR_FRONTEND
+_Static_assert(EAR_FE_HOP <= EAR_FE_WINDOW, "frames must touch");
+_Static_assert(EAR_FE_FRAMES * EAR_FE_FEATURES == EAR_INPUT_BYTES, "features must fill the input");
+
+static struct {
+    bool running, features_only;
+    uint32_t hop_frames, hop_left;  // frames until the next result
+    uint32_t taken, dropped;        // samples
+    uint32_t held;                  // samples in window
+    uint32_t row;                   // of the ring, next to be written
+    uint64_t count;                 // work since the last result
+    int16_t window[EAR_FE_WINDOW];
+    int8_t ring[EAR_FE_FRAMES][EAR_FE_FEATURES];
+} stream;
+
+static void stream_start(const uint32_t *arguments) {
+    bool good = arguments[0] > 0;
+    stream.running = good;
+    stream.hop_frames = arguments[0];
+    stream.features_only = arguments[1] != 0;
+    stream.hop_left = EAR_FE_FRAMES;
+    stream.taken = stream.dropped = stream.held = stream.row = 0;
+    stream.count = 0;
+    ear_answer(&link, EAR_STREAM_START, good ? EAR_OK : EAR_BAD, 0, 0);
+}
+
+static void stream_result(uint64_t *start) {
+    for (uint32_t i = 0; i < EAR_FE_FRAMES; i++)
+        copy(ear_input + i * EAR_FE_FEATURES, stream.ring[(stream.row + i) % EAR_FE_FRAMES], EAR_FE_FEATURES);
+    loaded = 0;
+    if (!stream.features_only) ear_model_invoke(0);
+    struct {
+        uint32_t taken, dropped;
+        uint64_t count;
+    } head = {stream.taken, stream.dropped, stream.count + port_counter() - *start};
+    stream.running =
+        ear_answer2(&link, EAR_STREAM_RESULT, &head, sizeof head, stream.features_only ? ear_input : ear_output,
+                    stream.features_only ? EAR_INPUT_BYTES : EAR_OUTPUT_BYTES);
+    stream.count = 0;
+    *start = port_counter();
+}
+
+static void stream_data(const uint32_t *arguments, uint32_t length) {
+    const int16_t *samples = (const int16_t *)(arguments + 1);
+    uint64_t start = port_counter();
+    uint32_t gap = arguments[0] - stream.taken;  // samples that the host had to skip
+    if (!stream.running || gap > INT32_MAX) return;
+    stream.dropped += gap;
+    stream.taken += gap;
+    for (uint32_t left = (length - 4) / 2; left && stream.running; left--) {
+        stream.window[stream.held++] = *samples++;
+        stream.taken++;
+        if (stream.held < EAR_FE_WINDOW) continue;
+        ear_frontend_frame(stream.window, stream.ring[stream.row]);
+        stream.row = (stream.row + 1) % EAR_FE_FRAMES;
+        stream.held = EAR_FE_WINDOW - EAR_FE_HOP;
+        copy(stream.window, stream.window + EAR_FE_HOP, stream.held * sizeof *stream.window);
+        if (--stream.hop_left == 0) {
+            stream.hop_left = stream.hop_frames;
+            stream_result(&start);
+        }
+    }
+    stream.count += port_counter() - start;
+}
+
+static void stream_stop(void) {
+    const uint32_t data[2] = {stream.taken, stream.dropped};
+    stream.running = false;
+    ear_answer(&link, EAR_STREAM_STOP, EAR_OK, data, sizeof data);
+}
+#endif
+
+static void memory(void) {
+    const ear_memory_t data = {
+        .stack_bytes = ear_stack_bytes(),
+        .stack_high_water = ear_stack_high_water(),
+        .arena_bytes = EAR_ARENA_BYTES,
+        .arena_high_water = ear_arena_high_water(),
+        .static_bytes = ear_static_bytes(),
+        .stack_intact = ear_stack_intact(),
+        .arena_intact = ear_arena_intact() != 0,
+    };
+    ear_answer(&link, EAR_MEMORY, EAR_OK, &data, sizeof data);
+}
+
+static void reset(uint32_t to_boot) {
+    ear_answer(&link, EAR_RESET, EAR_OK, 0, 0);
+    ear_handover.magic = to_boot ? EAR_STAY : 0;
+    port_reset();
+}
+
+// Bytes of arguments that each command needs at least.
+static uint32_t least(uint8_t command) {
+    switch (command) {
+        case EAR_LOAD:
+        case EAR_STREAM_DATA:
+        case EAR_RESET: return 4;
+        case EAR_STREAM_START: return 8;
+        default: return 0;
+    }
+}
+
+static void obey(const uint8_t *message, uint32_t length) {
+    uint8_t command = message[0];
+    const uint32_t *arguments = (const uint32_t *)(const void *)(message + 4);
+    if (length < 4 + least(command)) {
+        ear_answer(&link, command, EAR_BAD, 0, 0);
+        return;
+    }
+    switch (command) {
+        case EAR_INFO: info(); break;
+        case EAR_LOAD: load(arguments, length - 4); break;
+        case EAR_INFER: infer(); break;
+        case EAR_PROFILE: profile(); break;
+#if EAR_FRONTEND
+        case EAR_STREAM_START: stream_start(arguments); break;
+        case EAR_STREAM_DATA: stream_data(arguments, length - 4); break;
+        case EAR_STREAM_STOP: stream_stop(); break;
+#endif
+        case EAR_MEMORY: memory(); break;
+        case EAR_RESET: reset(arguments[0]); break;
+        default: ear_answer(&link, command, EAR_UNKNOWN, 0, 0);
+    }
+}
+
+int main(void) {
+    ear_link_init(&link, 1);
+    ear_model_init();
+    for (;;) ear_link_serve(&link, obey);
+}

@@ -1,0 +1,45 @@
+// What a chip must offer: a UART, a counter, flash, reset and rest. One ports/<port>.c implements it.
+#ifndef EAR_PORT_H
+#define EAR_PORT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+// The letter that survives a reset, at the top of RAM (linker symbol).
+typedef struct {
+    uint32_t magic;    // EAR_STAY, EAR_FAULT or anything else
+    uint32_t pc;       // of the fault
+    uint32_t address;  // of the fault, 0 when the core does not tell
+} ear_handover_t;
+extern volatile ear_handover_t ear_handover;
+
+#define EAR_STAY 0x59415453u   // stay in the bootloader
+#define EAR_FAULT 0x544C4146u  // the application crashed: stay and tell
+
+void port_init(void);
+
+// UART. Received bytes that are not yet read must be kept while the model runs: at least
+// EAR_LINK_SLOTS frames, which is what the credits let the host send.
+int32_t port_uart_read(void);  // next byte, or -1
+void port_uart_write(const uint8_t *bytes, uint32_t length);
+
+// Rest until a byte arrives; may return early.
+void port_idle(void);
+
+// Counts executed instructions or core cycles, see PORT_UNIT.
+uint64_t port_counter(void);
+#define EAR_UNIT_INSTRUCTIONS 0u
+#define EAR_UNIT_CYCLES 1u
+extern const uint32_t port_unit;
+
+// Flash, in absolute addresses. Erase sets the page that holds `address` to 0xFF, program can only clear bits.
+extern const uint32_t port_page_bytes;
+bool port_flash_erase(uint32_t address);
+bool port_flash_program(uint32_t address, const uint32_t *words, uint32_t count);
+
+// Whether the user holds the board's boot pin or button.
+bool port_boot_pin(void);
+
+_Noreturn void port_reset(void);  // once the UART has sent all it was given
+
+#endif

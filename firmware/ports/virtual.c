@@ -1,0 +1,55 @@
+// The registers of the emulated boards with Cortex-M0+ to M33: UART, idle, reset, counter, flash controller.
+#include "port.h"
+
+typedef struct {
+    volatile uint32_t data;      // UART, one byte
+    volatile uint32_t status;    // bit 0: a byte waits; bit 1: boot pin held
+    volatile uint32_t idle;      // a write rests until a byte arrives
+    volatile uint32_t reset;     // a write resets the board
+    volatile uint32_t count_lo;  // executed instructions; reading it latches count_hi
+    volatile uint32_t count_hi;
+    volatile uint32_t flash_address;
+    volatile uint32_t flash_erase;    // a write erases the page at flash_address
+    volatile uint32_t flash_program;  // a write clears bits of the word at flash_address, which moves on
+    volatile uint32_t flash_error;    // reads 1 after a refused operation, then 0
+} registers_t;
+
+#define REGISTERS ((registers_t *)0x40000000u)
+
+const uint32_t port_unit = EAR_UNIT_INSTRUCTIONS;
+const uint32_t port_page_bytes = 4096;
+
+void port_init(void) {}
+
+int32_t port_uart_read(void) {
+    return REGISTERS->status & 1u ? (int32_t)(REGISTERS->data & 0xFFu) : -1;
+}
+
+void port_uart_write(const uint8_t *bytes, uint32_t length) {
+    while (length--) REGISTERS->data = *bytes++;
+}
+
+void port_idle(void) { REGISTERS->idle = 1; }
+
+uint64_t port_counter(void) {
+    uint32_t low = REGISTERS->count_lo;
+    return (uint64_t)REGISTERS->count_hi << 32 | low;
+}
+
+bool port_flash_erase(uint32_t address) {
+    REGISTERS->flash_address = address;
+    REGISTERS->flash_erase = 1;
+    return REGISTERS->flash_error == 0;
+}
+
+bool port_flash_program(uint32_t address, const uint32_t *words, uint32_t count) {
+    REGISTERS->flash_address = address;
+    while (count--) REGISTERS->flash_program = *words++;
+    return REGISTERS->flash_error == 0;
+}
+
+bool port_boot_pin(void) { return (REGISTERS->status & 2u) != 0; }
+
+_Noreturn void port_reset(void) {
+    for (;;) REGISTERS->reset = 1;
+}

@@ -1,0 +1,243 @@
+"""The command line: one row a verb, arguments checked here, the work found in kit/verbs.py."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NoReturn
+
+ABOUT = "Modern audio models on small devices: compress, compile, flash, listen, profile."
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse with one line for an error, and no guessing of abbreviated options."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print `message` as one line and exit with 2."""
+        line = " ".join(message.split())
+        self.exit(2, f"{self.prog}: {line} (see {self.prog} --help)\n")
+
+
+@dataclass(frozen=True)
+class Verb:
+    """One verb: its line of help, an example that works, and what it takes."""
+
+    about: str
+    example: str
+    arguments: Callable[[argparse.ArgumentParser], None]
+
+
+def whole(low: int) -> Callable[[str], int]:
+    """Return a type for argparse: a whole number of at least `low`."""
+
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
+        if not low <= value < 2**31:
+            raise argparse.ArgumentTypeError(f"{value} is not between {low} and {2**31 - 1}")
+        return value
+
+    return parse
+
+
+def share(text: str) -> float:
+    """Return `text` as a number between 0 and 1, for argparse."""
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+    if not 0 <= value <= 1:  # false for NaN too
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
+    return value
+
+
+def path(text: str) -> str:
+    """Return `text` if it can name a file, for argparse."""
+    if not text or "\0" in text:
+        raise argparse.ArgumentTypeError("an empty name")
+    return text
+
+
+def _models(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("family", nargs="?", help="show one family only")
+
+
+def _boards(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("board", nargs="?", help="show one board only")
+
+
+def _doctor(_parser: argparse.ArgumentParser) -> None:
+    pass
+
+
+def _data(parser: argparse.ArgumentParser, default: str | None) -> None:
+    parser.add_argument(
+        "--data",
+        type=path,
+        default=default,
+        metavar="DIR",
+        help="folder of clips (ESC-50, Speech Commands or FSDD layout, a folder per class, manifest.csv) "
+        "or 'synthetic'" + (f" (default: {default})" if default else " (default: what the bundle was made with)"),
+    )
+    parser.add_argument("--held-out", metavar="NAME", help="fold, speaker or source kept for testing")
+
+
+def _compress(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("family", metavar="FAMILY", help="see `earkit models`")
+    parser.add_argument("--size", default="micro", help="size of the family (default: micro)")
+    _data(parser, "synthetic")
+    parser.add_argument("--board", help="refuse a model that does not fit this board")
+    parser.add_argument("--teacher", type=path, metavar="FILE", help=".keras, .onnx or .tflite to learn from")
+    parser.add_argument("--epochs", type=whole(1), help="most epochs of each training stage")
+    parser.add_argument("--seed", type=whole(0), default=0)
+    parser.add_argument("-o", "--output", type=path, metavar="BUNDLE", help="default: bundles/FAMILY-SIZE")
+
+
+def _compile(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", type=path, metavar="MODEL", help="a bundle, or an int8 .tflite of your own")
+    parser.add_argument("--board", required=True, help="see `earkit boards`")
+    parser.add_argument("--toolchain", choices=("zig", "gcc"), default="zig", help="default: zig")
+    parser.add_argument("-o", "--output", type=path, metavar="BUILD", help="default: build/NAME-BOARD")
+
+
+def _build(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("build", type=path, metavar="BUILD", help="what `earkit compile` made")
+    parser.add_argument("--port", help="serial port of the board (default: found by its USB id)")
+
+
+def _run(parser: argparse.ArgumentParser) -> None:
+    _build(parser)
+    parser.add_argument("--input", type=path, required=True, metavar="X.npy", help="int8 or float32, or a batch")
+    parser.add_argument("--output", type=path, required=True, metavar="Y.npy", help="same type as the input")
+
+
+def _listen(parser: argparse.ArgumentParser) -> None:
+    _build(parser)
+    parser.add_argument("--source", type=path, default="mic", help="mic, or a sound file (default: mic)")
+    parser.add_argument("--fast", action="store_true", help="as fast as possible instead of real time")
+    parser.add_argument("--threshold", type=share, help="probability that makes an event, 0 to 1")
+
+
+def _profile(parser: argparse.ArgumentParser) -> None:
+    _build(parser)
+    _data(parser, None)
+    parser.add_argument(
+        "--against", type=path, default="full", metavar="full|FILE", help="the teacher, or a .keras/.onnx/.tflite"
+    )
+    parser.add_argument("--samples", type=whole(1), help="most clips (default: all that were held out)")
+    parser.add_argument("--seed", type=whole(0), default=0, help="of random inputs, for a model without a bundle")
+    parser.add_argument("-o", "--output", type=path, metavar="RUN", help="default: runs/NAME of the build")
+
+
+def _report(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("runs", type=path, nargs="+", metavar="RUN", help="what `earkit profile` made")
+    parser.add_argument("-o", "--output", type=path, default="report.html", help="default: report.html")
+
+
+def _demo(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--family", default="panns", help="default: panns")
+    parser.add_argument("--board", default="virtual-m4", help="default: virtual-m4")
+    parser.add_argument("--seed", type=whole(0), default=0)
+    parser.add_argument("-o", "--output", type=path, default="runs/demo", help="default: runs/demo")
+
+
+VERBS: Mapping[str, Verb] = {
+    "models": Verb("list the families of models", "earkit models", _models),
+    "boards": Verb("list the boards", "earkit boards virtual-m4", _boards),
+    "doctor": Verb("check this machine, with a cure for each fault", "earkit doctor", _doctor),
+    "compress": Verb(
+        "train, distil, prune and quantise a model into a bundle",
+        "earkit compress panns --data clips/ --board virtual-m4 -o bundles/panns",
+        _compress,
+    ),
+    "compile": Verb(
+        "turn a bundle or an int8 .tflite into firmware for a board",
+        "earkit compile model.tflite --board virtual-m4 -o build/model",
+        _compile,
+    ),
+    "run": Verb(
+        "run inputs on the board", "earkit run build/model --input x.npy --output y.npy", _run
+    ),
+    "flash": Verb("write the firmware to the board", "earkit flash build/model --port /dev/ttyACM0", _build),
+    "listen": Verb(
+        "stream sound to the board and show what it hears",
+        "earkit listen build/panns --source clip.wav --fast",
+        _listen,
+    ),
+    "profile": Verb(
+        "measure instructions, memory and accuracy on the board against the host",
+        "earkit profile build/panns -o runs/panns",
+        _profile,
+    ),
+    "report": Verb("make one HTML page of profiles", "earkit report runs/panns -o report.html", _report),
+    "demo": Verb("walk the whole road on synthetic sounds", "earkit demo", _demo),
+}
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the whole command line."""
+    top = Parser(
+        prog="earkit", description=ABOUT, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    top.epilog = "start with:\n  earkit demo"
+    top.add_argument("--version", action="store_true", help="print the version")
+    verbs = top.add_subparsers(dest="verb", metavar="VERB", parser_class=Parser)
+    for name, verb in VERBS.items():
+        one = verbs.add_parser(
+            name,
+            help=verb.about,
+            description=verb.about[0].upper() + verb.about[1:] + ".",
+            epilog=f"example:\n  {verb.example}",
+            allow_abbrev=False,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        verb.arguments(one)
+        one.add_argument("--json", action="store_true", help="print one JSON object on stdout")
+    return top
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line `argv` (without the program's name) and return the exit code.
+
+    0 done, 1 the user can mend it (one line on stderr), 2 usage, 70 a bug of ours (traceback),
+    130 Ctrl-C, 141 the reader of stdout went away.
+    """
+    try:
+        for stream in (sys.stdout, sys.stderr):
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a label may hold anything
+        return _main(argv)
+    except KeyboardInterrupt:  # while the border itself was being imported
+        print("earkit: interrupted", file=sys.stderr)
+        return 130
+
+
+def _main(argv: Sequence[str] | None) -> int:
+    top = parser()
+    try:
+        args = top.parse_args(argv)
+    except SystemExit as error:
+        return int(error.code or 0)
+    if args.version:
+        from importlib.metadata import version
+
+        print(f"earkit {version('earkit')}")
+        return 0
+    if args.verb is None:
+        top.print_usage(sys.stderr)
+        return 2
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's chatter would drown our line
+    from kit import errors
+
+    return errors.border(args.verb, lambda: _verb(args))
+
+
+def _verb(args: argparse.Namespace) -> int:
+    from kit import verbs
+
+    action: Callable[[argparse.Namespace], int] = getattr(verbs, args.verb)
+    return action(args)

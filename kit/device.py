@@ -1,0 +1,315 @@
+"""A board that answers: inference, profile, features, streaming, memory and flashing over one link."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from boards.errors import UserError
+from firmware.compiler import image as images
+from kit.link import BODY, PATIENCE, Link, LinkError, Wire
+
+if TYPE_CHECKING:
+    from firmware.compiler.build import Build
+
+Int8 = npt.NDArray[np.int8]
+Progress = Callable[[str, int, int], None]
+
+INFO, LOAD, INFER, PROFILE = 1, 2, 3, 4
+STREAM_START, STREAM_DATA, STREAM_STOP, STREAM_RESULT = 5, 6, 7, 8
+MEMORY, RESET = 9, 10
+ERASE, WRITE, VERIFY, COMMIT = 16, 17, 18, 19
+PIECE = BODY - 8  # payload bytes of a message with one argument
+WORK_PATIENCE = 120.0  # seconds a real board may compute on one input
+STATUS = {
+    1: "does not know the command: its firmware has another mode or version; run `earkit flash`",
+    2: "refused an argument out of range",
+    3: "has not got its whole input",
+    4: "could not erase or program its flash: worn out or write-protected",
+    5: "refused the image: it does not match its SHA-256; run `earkit flash` again",
+}
+_INFO = struct.Struct("<17I16s")
+_MEMORY = struct.Struct("<7I")
+
+
+@dataclass(frozen=True)
+class Info:
+    """What a board says about itself. Sizes in bytes; window and hop in samples, zero without a front end."""
+
+    version: int
+    mode: Literal["boot", "app"]
+    input_bytes: int
+    output_bytes: int
+    nodes: int
+    arena_bytes: int
+    window: int
+    hop: int
+    frames: int
+    features: int
+    unit: Literal["instructions", "cycles"]
+    page_bytes: int
+    app_bytes: int
+    fault_pc: int  # of the application's last crash, 0 if none
+    fault_address: int
+    damaged: int  # frames that the board received damaged
+    duplicates: int
+    build_id: str
+
+
+@dataclass(frozen=True)
+class Counts:
+    """One inference counted: `total` without any probe, `per_node` less the `overhead` of an empty interval each."""
+
+    total: int
+    per_node: tuple[int, ...]
+    overhead: int
+    unit: Literal["instructions", "cycles"]
+    origin: Literal["emulated", "measured"]
+    output: Int8
+
+
+@dataclass(frozen=True)
+class Result:
+    """One result of a stream: its window ended before sample `sample`; work counted since the result before."""
+
+    sample: int
+    output: Int8
+    instructions: int
+    dropped: int  # samples that never reached the board, so far
+
+
+@dataclass(frozen=True)
+class MemoryUse:
+    """Bytes of RAM; `static_bytes` holds .data and .bss with the arena in it."""
+
+    stack_bytes: int
+    stack_high_water: int
+    arena_bytes: int
+    arena_high_water: int
+    static_bytes: int
+    stack_intact: bool
+    arena_intact: bool
+
+
+class Device:
+    """A board at the other end of `wire`; a context manager that closes the wire.
+
+    Raises:
+        LinkError: nothing answers, or something else than earkit's firmware.
+    """
+
+    def __init__(self, wire: Wire, origin: Literal["emulated", "measured"] = "measured") -> None:
+        self.wire, self.origin = wire, origin
+        self._link = Link(wire)
+        self._link.connect()
+        self._info = self._read_info()
+
+    def __enter__(self) -> Device:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give the wire back."""
+        self.wire.close()
+
+    def info(self) -> Info:
+        """Ask the board about itself."""
+        self._info = self._read_info()
+        return self._info
+
+    def infer(self, x: npt.NDArray[Any]) -> Int8:
+        """Return the model's output (output_bytes,) for one int8 input of input_bytes values, any shape."""
+        return self._infer(x)[1]
+
+    def profile(self, x: npt.NDArray[Any]) -> Counts:
+        """Count one inference of `x`: as a whole first, then once more node by node."""
+        total, output = self._infer(x)
+        self._load(x)
+        answer = self._call(PROFILE, patience=WORK_PATIENCE)
+        overhead, counts = int.from_bytes(answer[:8], "little"), np.frombuffer(answer[8:], "<u4")
+        per_node = tuple(max(int(count) - overhead, 0) for count in counts)
+        return Counts(total, per_node, overhead, self._info.unit, self.origin, output)
+
+    def features(self, samples: npt.NDArray[np.int16]) -> Int8:
+        """Return the board's features (frames, features), quantised as the model's input.
+
+        `samples` has window + (frames - 1) * hop values; later ones are not looked at.
+        """
+        info = self._front_end()
+        needed = info.window + (info.frames - 1) * info.hop
+        if samples.ndim != 1 or samples.size < needed:
+            raise UserError(f"{self.wire.name} needs {needed} samples for one input, got {samples.size}: use a longer clip")
+        results = self._stream([samples[:needed]], info.frames, features_only=True)
+        return next(iter(list(results))).output.reshape(info.frames, info.features)
+
+    def stream(self, chunks: Iterable[npt.NDArray[np.int16] | int], hop_frames: int) -> Iterator[Result]:
+        """Send int16 samples at the model's rate; yield a result each `hop_frames` frames once the input is full.
+
+        An int among the chunks stands for that many samples which were lost before they got here.
+        """
+        return self._stream(chunks, hop_frames, features_only=False)
+
+    def memory(self) -> MemoryUse:
+        """Return how much RAM the firmware has used so far, and whether the guards around it are whole."""
+        *sizes, stack, arena = _MEMORY.unpack(self._call(MEMORY))
+        return MemoryUse(*sizes, stack_intact=bool(stack), arena_intact=bool(arena))
+
+    def reset(self, to: Literal["boot", "app"]) -> None:
+        """Reset the board into the bootloader or the application and greet it again.
+
+        Raises:
+            LinkError: it came up in the other one: there is no valid application.
+        """
+        self._call(RESET, struct.pack("<I", to == "boot"))
+        self._link.connect()
+        self._info = self._read_info()
+        if self._info.mode != to:
+            crash = f"; the last one crashed at PC {self._info.fault_pc:#010x}" if self._info.fault_pc else ""
+            raise LinkError(f"{self.wire.name} stays in its bootloader: no valid application{crash}; run `earkit flash`")
+
+    def write_image(self, image: bytes, progress: Progress = lambda *_: None) -> None:
+        """Erase, write, verify and commit an application image; the board must be in its bootloader.
+
+        `progress` gets "erase" and "write" with bytes. Interrupted at any point, the bootloader goes on
+        answering and the next try starts afresh: the header that makes an image valid is written last.
+
+        Raises:
+            UserError: the image is damaged or too large, or the flash does not take it.
+        """
+        header, info = images.unpack(image), self.info()
+        if info.mode != "boot":
+            raise UserError(f"{self.wire.name} runs its application: reset it to the bootloader first")
+        if len(image) > info.app_bytes:
+            raise UserError(f"image of {len(image)} bytes, {self.wire.name} has room for {info.app_bytes}: use a smaller model")
+        for offset in range(0, len(image), info.page_bytes):
+            self._call(ERASE, struct.pack("<I", offset))
+            progress("erase", min(offset + info.page_bytes, len(image)), len(image))
+        for offset in range(images.HEADER_BYTES, len(image), PIECE):
+            piece = image[offset : offset + PIECE]
+            self._link.send(_request(WRITE, struct.pack("<I", offset) + piece))
+            progress("write", offset + len(piece), len(image))
+        if self._call(VERIFY, struct.pack("<I", header.length)) != header.sha256:
+            raise UserError(f"{self.wire.name}: what was written does not read back: {STATUS[4]}")
+        self._call(COMMIT, image[: images.USED_BYTES])
+
+    def _read_info(self) -> Info:
+        answer = self._call(INFO)
+        if len(answer) != _INFO.size:
+            raise LinkError(f"{self.wire.name} runs another firmware version: run `earkit flash`")
+        version, mode, *numbers, build_id = _INFO.unpack(answer)
+        numbers[8] = "cycles" if numbers[8] else "instructions"
+        return Info(version, "app" if mode else "boot", *numbers, build_id.rstrip(b"\0").decode("ascii", "replace"))
+
+    def _front_end(self) -> Info:
+        if not self._info.window:
+            raise UserError(f"the model on {self.wire.name} has no front end: compile a bundle, or use `earkit run`")
+        return self._info
+
+    def _load(self, x: npt.NDArray[Any]) -> None:
+        if x.dtype != np.int8 or x.size != self._info.input_bytes:
+            raise UserError(f"{self.wire.name} needs {self._info.input_bytes} int8 values, got {x.size} of {x.dtype}")
+        data = np.ascontiguousarray(x).tobytes()
+        for offset in range(0, len(data), PIECE):
+            self._link.send(_request(LOAD, struct.pack("<I", offset) + data[offset : offset + PIECE]))
+
+    def _infer(self, x: npt.NDArray[Any]) -> tuple[int, Int8]:
+        self._load(x)
+        answer = self._call(INFER, patience=WORK_PATIENCE)
+        return int.from_bytes(answer[:8], "little"), np.frombuffer(answer[8:], np.int8)
+
+    def _stream(
+        self, chunks: Iterable[npt.NDArray[np.int16] | int], hop_frames: int, *, features_only: bool
+    ) -> Iterator[Result]:
+        self._front_end()
+        if hop_frames < 1:
+            raise UserError(f"hop of {hop_frames} frames: needs at least 1")
+        self._call(STREAM_START, struct.pack("<II", hop_frames, features_only))
+        sent, stopped = 0, False
+        try:
+            for chunk in chunks:
+                if isinstance(chunk, int):
+                    sent += chunk
+                    continue
+                for piece in _pieces(chunk):
+                    self._link.send(_request(STREAM_DATA, struct.pack("<I", sent % 2**32) + piece), WORK_PATIENCE)
+                    sent += len(piece) // 2
+                while message := self._link.poll():
+                    yield self._result(message)
+            stopped = True
+            yield from self._stop()
+        finally:
+            if not stopped:
+                list(self._stop())
+
+    def _stop(self) -> Iterator[Result]:
+        """End the stream; yield what was still on its way."""
+        self._link.send(_request(STREAM_STOP))
+        while True:
+            message = self._link.receive(WORK_PATIENCE)
+            if message[0] == STREAM_STOP | 0x80:
+                return
+            yield self._result(message)
+
+    def _result(self, message: bytes) -> Result:
+        sample, dropped, count, output = *struct.unpack_from("<IIQ", data := self._data(STREAM_RESULT, message)), data[16:]
+        return Result(sample, np.frombuffer(output, np.int8), count, dropped)
+
+    def _call(self, command: int, arguments: bytes = b"", patience: float = PATIENCE) -> bytes:
+        self._link.send(_request(command, arguments))
+        return self._data(command, self._link.receive(patience))
+
+    def _data(self, command: int, message: bytes) -> bytes:
+        """Return the data of an answer that begins with `message`."""
+        whole = bytearray()
+        while True:
+            if len(message) < 4 or message[0] != command | 0x80:
+                raise LinkError(f"{self.wire.name} answered {message[:4].hex(' ')} to command {command}: run `earkit flash`")
+            if message[1]:
+                raise LinkError(f"{self.wire.name} {STATUS.get(message[1], f'gave status {message[1]}')}")
+            whole += message[4:]
+            if not message[2]:
+                return bytes(whole)
+            message = self._link.receive()
+
+
+def open(build: Build, port: str | None, progress: Progress = lambda *_: None) -> Device:  # noqa: A001
+    """Return the board that runs `build`: the virtual one, or the one at `port`.
+
+    A virtual board that does not run this build yet is flashed first, over the same link.
+
+    Raises:
+        UserError: the port cannot be opened, nothing answers, or a real board runs something else.
+    """
+    from kit import flash
+
+    device = flash.connect(build, port)
+    try:
+        info = device.info()
+        if info.mode == "app" and info.build_id == build.build_id:
+            return device
+        if build.board.kind != "virtual":
+            runs = f"build {info.build_id}" if info.mode == "app" else "its bootloader"
+            raise UserError(f"{device.wire.name} runs {runs}, not {build.build_id}: run `earkit flash` first")
+        flash.update(device, build.image, progress)
+    except BaseException:
+        device.close()
+        raise
+    return device
+
+
+def _request(command: int, arguments: bytes = b"") -> bytes:
+    return bytes((command, 0, 0, 0)) + arguments
+
+
+def _pieces(samples: npt.NDArray[np.int16]) -> Iterator[bytes]:
+    if samples.dtype != np.int16 or samples.ndim != 1:
+        raise UserError(f"a stream needs mono int16 samples, got {samples.dtype} of shape {samples.shape}")
+    data = np.ascontiguousarray(samples, "<i2").tobytes()
+    return (data[at : at + PIECE] for at in range(0, len(data), PIECE))

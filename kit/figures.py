@@ -1,0 +1,66 @@
+"""Figures as text: shares, counts in three digits, sizes; and where a profile keeps them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def counted(profile: Mapping[str, Any]) -> tuple[str, int | None]:
+    """Return what was counted ("Cycles" or "Instructions") and how many."""
+    for key in ("cycles", "instructions"):
+        if profile.get(key) is not None:
+            return key.capitalize(), int(profile[key])
+    return "Instructions", None
+
+
+def total_of(value: object) -> int | None:
+    """Return the bytes of a number or of a mapping with a total; None for neither."""
+    if isinstance(value, Mapping):
+        return int(value["total"])
+    return int(value) if isinstance(value, int | float) else None
+
+
+def breakdown(value: object) -> str:
+    """Return the parts of a mapping of bytes, or the number itself."""
+    if not isinstance(value, Mapping):
+        return f"{value:,} B"
+    return ", ".join(
+        f"{key} {kilobytes(int(size))}" for key, size in value.items() if key != "total" and size
+    )
+
+
+def percent(value: float | None) -> str:
+    """Return a share 0…1 as percent; a dash for None."""
+    return "–" if value is None else f"{100 * value:.1f}\N{NO-BREAK SPACE}%"
+
+
+def part(value: int, total: int) -> str:
+    """Return a count and its share of the total."""
+    return f"{short(value)} · {100 * value / total:.1f}\N{NO-BREAK SPACE}%"
+
+
+def short(value: float | None) -> str:
+    """Return a count in three digits: 1,234,567 is 1.23 M; a dash for None."""
+    if value is None:
+        return "–"
+    for size, unit in (
+        (1e9, "\N{NO-BREAK SPACE}G"),
+        (1e6, "\N{NO-BREAK SPACE}M"),
+        (1e3, "\N{NO-BREAK SPACE}k"),
+    ):
+        if value >= 0.9995 * size:
+            digits = 2 - min(2, len(str(round(value / size))) - 1)
+            return f"{value / size:.{digits}f}{unit}"
+    return f"{value:g}"
+
+
+def kilobytes(value: int | None) -> str:
+    """Return bytes as KB of 1,024 from one KB on; a dash for None."""
+    return (
+        "–"
+        if value is None
+        else f"{value / 1_024:.1f}\N{NO-BREAK SPACE}KB"
+        if value >= 1_024
+        else f"{value}\N{NO-BREAK SPACE}B"
+    )

@@ -1,0 +1,150 @@
+"""A profile from start to record: the clips, the board, the host in int8 and in float, and the full size."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kit import heldout, profile
+from kit.progress import Progress
+from kit.records import Run
+from models import frontend
+from quantize import evaluate, prepare
+from quantize.bundle import FLOAT
+
+if TYPE_CHECKING:
+    from firmware.compiler.build import Build
+    from kit.device import Device
+    from quantize.bundle import Bundle
+
+
+@dataclass(frozen=True)
+class Test:
+    """The clips of a profile; `same` if they are exactly those that the bundle's eval.json counted."""
+
+    clips: heldout.HeldOut
+    record: dict[str, Any]  # where they come from, as in eval.json
+    same: bool
+    notes: tuple[str, ...]
+
+
+def clips(
+    bundle: Bundle, data: str | None, held_out: str | None, most: int | None, progress: Progress
+) -> Test:
+    """Return the test clips: those of the bundle's own evaluation, unless `data` or `held_out` say otherwise.
+
+    Raises:
+        UserError: the data is no longer where it was, cannot be read, or has other classes.
+    """
+    before = bundle.evaluation()["data"]
+    source = data if data is not None else before["source"]
+    fold = held_out if held_out is not None or data is not None else before["held_out"]
+    splits = prepare.load(
+        source,
+        held_out=fold,
+        seed=before["split_seed"],
+        clips_per_class=before["clips_per_class"] if source == "synthetic" else None,
+        progress=progress,
+    )
+    found = heldout.cut(splits.test, bundle.labels, bundle.frontend, most=most, progress=progress)
+    record = splits.record.model_dump(mode="json")
+    known = record["sha256"] == before["sha256"]
+    same = known and fold == before["held_out"] and len(found.names) == before["test"]
+    notes = [*splits.record.warnings, *_caveat(source, known, fold == before["held_out"], data is None)]
+    return Test(found, record, same, tuple(notes))
+
+
+def _caveat(source: str, known: bool, same_fold: bool, own: bool) -> list[str]:
+    if known:
+        return [] if same_fold else ["another fold than the bundle held out: the model was trained on these clips"]
+    if own:
+        return [f"{source} has changed since the bundle was made: some test clips may have been trained on"]
+    return [f"{source} is not the data that the bundle was made from"]
+
+
+def bare(made: Build, board: Device, most: int | None, seed: int, progress: Progress) -> Run:
+    """Return the run of a model without clips: edge and random inputs, board against host."""
+    trial = profile.feed(made, board, profile.trial_inputs(made.graph, most, seed), progress)
+    cost = profile.count(board, trial, None, progress)
+    record = profile.record(made, board, trial, cost)
+    return Run(made.name, profile=record, memory=profile.memory_map(made), provenance=_provenance(made))
+
+
+def bundled(made: Build, board: Device, bundle: Bundle, test: Test, against: str, progress: Progress) -> Run:
+    """Return the run of a bundle on its held-out clips, with the accuracies of board, host and full size."""
+    held, windows = test.clips, test.clips.windows
+    trial = profile.hear(made, board, held, progress)
+    cost = profile.count(board, trial, held.samples, progress)
+    record = profile.record(made, board, trial, cost, windows.owner)
+    accuracy = {
+        "device": held.accuracy(trial.device),
+        "host_int8": held.accuracy(trial.host),
+        "host_float": held.accuracy(_float(bundle, held, progress)),
+    }
+    full, reference, notes = _full(bundle, test, against, progress)
+    evaluation = bundle.evaluation()
+    return Run(
+        made.name,
+        evaluation=evaluation,
+        profile={
+            **record,
+            "accuracy": {**accuracy, "full": full},
+            "reference": reference,
+            "data": test.record,
+            "notes": [*test.notes, *notes],
+        },
+        memory=profile.memory_map(made),
+        confusion={
+            "labels": held.labels,
+            "counts": evaluate.confusion(windows, trial.device, len(held.labels)),
+        },
+        provenance={**_provenance(made), **_origin(bundle)},
+    )
+
+
+def _float(bundle: Bundle, held: heldout.HeldOut, progress: Progress) -> Any:
+    from kit import reference
+
+    model = reference.tflite(bundle.read(FLOAT), "float model")
+    return reference.run(model, frontend.to_float(held.windows.values), progress).outputs
+
+
+def _full(
+    bundle: Bundle, test: Test, against: str, progress: Progress
+) -> tuple[float | None, dict[str, Any] | None, list[str]]:
+    """Return accuracy of the full size, where it was measured, and what must be said about it."""
+    if against == "full":
+        stage = next((s for s in bundle.evaluation()["stages"] if s["name"] == "full"), None)
+        if stage is None or not test.same:
+            why = "the bundle has no figure of its teacher" if stage is None else "these are not the clips of eval.json"
+            return None, None, [f"no figure for the full size: {why}; give a model with --against FILE"]
+        return stage["accuracy"], {"name": stage["what"], "device": stage["runtime"], "milliseconds": None}, []
+    from boards.errors import UserError
+    from kit import reference
+
+    model = reference.load(Path(against))
+    answers = reference.run(model, frontend.to_float(test.clips.windows.values), progress)
+    if answers.outputs.shape[1] != len(bundle.labels):
+        raise UserError(f"{against}: gives {answers.outputs.shape[1]} outputs, the bundle has {len(bundle.labels)} labels")
+    where = {"name": model.name, "device": answers.device, "milliseconds": answers.seconds * 1e3}
+    return test.clips.accuracy(answers.outputs), where, []
+
+
+def _provenance(made: Build) -> dict[str, Any]:
+    return {"board": made.board.title, "build": made.build_id}
+
+
+def _origin(bundle: Bundle) -> dict[str, Any]:
+    origin = bundle.provenance
+    return {
+        "family": f"{bundle.family} {bundle.size}",
+        "data": origin.data,
+        "data SHA-256": origin.data_sha256,
+        "seed": origin.seed,
+        "teacher": origin.teacher,
+        "git revision": origin.git_revision,
+        "made": origin.created,
+        "licence": bundle.licence,
+        **origin.versions,
+    }

@@ -1,0 +1,159 @@
+"""The road on one page: compress → compile → flash → listen → profile → report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import boards
+from boards.errors import UserError
+from kit.outputs import room_for
+from kit.progress import Progress, silent
+
+if TYPE_CHECKING:
+    from firmware.compiler.build import Build
+    from kit.records import Run
+    from quantize.bundle import Bundle
+
+BUNDLE = "bundle.zip"  # inside a BUILD that was made from one, so that profile needs nothing else
+MAX_MODEL = 256 << 20  # bytes of a .tflite
+
+
+def compress(
+    family: str,
+    size: str,
+    data: str,
+    out: Path,
+    *,
+    board: str | None = None,
+    teacher: Path | None = None,
+    held_out: str | None = None,
+    epochs: int | None = None,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> Bundle:
+    """Train, distil, prune and quantise `family` on `data` into the bundle `out`."""
+    from quantize import compress as stages
+
+    return stages.compress(
+        family,
+        size,
+        data,
+        board=boards.load(board) if board else None,
+        teacher=teacher,
+        seed=seed,
+        out=out,
+        held_out=held_out,
+        epochs=epochs,
+        progress=progress,
+    )
+
+
+def compile(
+    source: Path,
+    board: str,
+    out: Path | None = None,
+    *,
+    toolchain: Literal["zig", "gcc"] = "zig",
+    progress: Progress = silent,
+) -> Build:
+    """Turn a bundle, or an int8 .tflite of one's own, into firmware for `board` in the folder `out`."""
+    from firmware.compiler import build
+    from models import frontend
+    from quantize import bundle as bundles
+
+    target = boards.load(board)
+    name = source.absolute().name.removesuffix(".zip").removesuffix(".tflite")
+    out = room_for(out or Path("build") / f"{name}-{target.name}", folder=True)
+    progress("compile", 0, 1)
+    if source.suffix == ".tflite":
+        made = build.compile_model(read_model(source), target, out, name=name, toolchain=toolchain)
+    else:
+        bundle = bundles.load(source)
+        made = build.compile_model(
+            bundle.model(),
+            target,
+            out,
+            name=name,
+            frontend=asdict(bundle.frontend),
+            bundle=bundle.model_dump(mode="json"),
+            frontend_tables=frontend.tables(bundle.frontend),
+            toolchain=toolchain,
+        )
+        bundles.zipped(bundle, out / BUNDLE)
+    progress("compile", 1, 1)
+    return made
+
+
+def read_model(path: Path) -> bytes:
+    """Return the bytes of a .tflite; UserError if it is not there or out of all proportion."""
+    if not path.is_file():
+        raise UserError(f"{path}: no such model; a bundle or an int8 .tflite is needed")
+    if path.stat().st_size > MAX_MODEL:
+        raise UserError(f"{path}: {path.stat().st_size >> 20} MB, at most {MAX_MODEL >> 20} MB go into a board")
+    return path.read_bytes()
+
+
+def run(
+    folder: Path, source: Path, target: Path, *, port: str | None = None, progress: Progress = silent
+) -> dict[str, Any]:
+    """Run the inputs of the .npy `source` on the board and write the outputs to `target`."""
+    from firmware.compiler import build
+    from kit import device
+    from kit.run import prepare, run_inputs
+
+    made = build.load(folder)
+    given = prepare(made, source)
+    with device.open(made, port, progress) as board:
+        return run_inputs(made, board, given, room_for(target), progress)
+
+
+def flash(folder: Path, *, port: str | None = None, progress: Progress = silent) -> dict[str, Any]:
+    """Write the firmware to the board over its link, and see it answer."""
+    from firmware.compiler import build
+    from kit import device
+    from kit import flash as methods
+
+    made = build.load(folder)
+    methods.flash(made, port, progress)
+    with device.open(made, port, progress) as board:
+        info = board.info()
+        return {"board": made.board.name, "build_id": info.build_id, "bytes": len(made.image), "port": board.wire.name}
+
+
+def profile(
+    folder: Path,
+    *,
+    data: str | None = None,
+    held_out: str | None = None,
+    against: str = "full",
+    samples: int | None = None,
+    seed: int = 0,
+    port: str | None = None,
+    progress: Progress = silent,
+) -> Run:
+    """Count the work on the board and compare board, host and full size on the held-out clips."""
+    from firmware.compiler import build
+    from kit import device, measure
+    from quantize import bundle as bundles
+
+    made = build.load(folder)
+    if not (folder / BUNDLE).exists():
+        if data is not None:
+            raise UserError(f"{folder}: compiled from a bare .tflite, which has no labels or front end for --data; use a bundle")
+        with device.open(made, port, progress) as board:
+            return measure.bare(made, board, samples, seed, progress)
+    bundle = bundles.load(folder / BUNDLE)
+    test = measure.clips(bundle, data, held_out, samples, progress)
+    with device.open(made, port, progress) as board:
+        return measure.bundled(made, board, bundle, test, against, progress)
+
+
+def report(folders: Sequence[Path], out: Path) -> None:
+    """Draw the runs as one HTML page."""
+    from kit import report as page
+    from kit import runs
+
+    page.write([runs.load(folder) for folder in folders], out)

@@ -1,0 +1,232 @@
+"""What a build costs and what it gets right, counted on the board and compared with the host.
+
+The record (profile.json) has an origin for every figure. Each window of the held-out clips goes to the board
+as int16 samples; the features and the outputs that come back are compared with the host's, bit for bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from kit.progress import Progress, silent
+
+if TYPE_CHECKING:
+    from firmware.compiler.build import Build
+    from firmware.compiler.graph import Graph
+    from kit.device import Device
+    from kit.heldout import HeldOut
+
+Array = npt.NDArray[Any]
+SCHEMA = 1
+COUNTED = 9  # inputs whose instructions are counted; the median is reported
+RANDOM = 24  # random inputs for a model that came without clips
+
+
+@dataclass(frozen=True)
+class Trial:
+    """N inputs through the board and through the host's integer definition; features only with a front end."""
+
+    names: Sequence[str]  # of the inputs
+    inputs: Array  # int8 (N, *input): the host's features, or the inputs as they were sent
+    features: Array | None  # int8 (N, *input) that the board computed from samples
+    device: Array  # int8 (N, outputs)
+    host: Array  # int8 (N, outputs)
+
+    @property
+    def wrong(self) -> npt.NDArray[np.bool_]:
+        """Return for each input, shape (N,), whether a feature or an output differs anywhere."""
+        wrong: npt.NDArray[np.bool_] = (self.device != self.host).any(axis=1)
+        if self.features is not None:
+            wrong |= (self.features != self.inputs).reshape(len(wrong), -1).any(axis=1)
+        return wrong
+
+    @property
+    def first(self) -> dict[str, Any] | None:
+        """Return where board and host first differ: the input, feature or output, its index, both values."""
+        pairs = [("output", self.device, self.host)]
+        if self.features is not None:
+            pairs.insert(0, ("feature", self.features, self.inputs))
+        for row, name in enumerate(self.names):
+            for what, device, host in pairs:
+                if not np.array_equal(device[row], host[row]):
+                    place = tuple(int(i) for i in np.argwhere(device[row] != host[row])[0])
+                    values = {"device": int(device[row][place]), "host": int(host[row][place])}
+                    return {"sample": name, "what": what, "index": list(place), **values}
+        return None
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Counts of one inference, medians over inputs."""
+
+    total: int
+    per_node: tuple[int, ...]
+    frontend: int | None  # the features of one input
+    unit: str  # "instructions" or "cycles"
+    origin: str  # "emulated" or "measured"
+
+
+def hear(build: Build, device: Device, test: HeldOut, progress: Progress = silent) -> Trial:
+    """Send the held-out windows as int16 samples; the board computes features and outputs."""
+    inputs = as_input(test.windows.values, build.graph)
+    features, outputs = [], []
+    for done, window in enumerate(test.samples):
+        progress("profile on the board", done, len(inputs))
+        features.append(device.features(window).reshape(inputs.shape[1:]))
+        outputs.append(device.infer(features[-1]))
+    progress("profile on the board", len(inputs), len(inputs))
+    return Trial(test.window_names, inputs, np.stack(features), np.stack(outputs), on_host(build.graph, inputs))
+
+
+def feed(build: Build, device: Device, inputs: Array, progress: Progress = silent) -> Trial:
+    """Send model inputs int8 (N, *input) as they are, for a model that came without clips."""
+    outputs = []
+    for done, one in enumerate(inputs):
+        progress("profile on the board", done, len(inputs))
+        outputs.append(device.infer(one))
+    progress("profile on the board", len(inputs), len(inputs))
+    names = [f"input {row}" for row in range(len(inputs))]
+    return Trial(names, inputs, None, np.stack(outputs), on_host(build.graph, inputs))
+
+
+def on_host(graph: Graph, inputs: Array) -> Array:
+    """Return the outputs of the integer definition, int8 (N, outputs)."""
+    from firmware.compiler import interp
+
+    return interp.run_batch(graph, inputs).reshape(len(inputs), -1)
+
+
+def as_input(features: Array, graph: Graph) -> Array:
+    """Return fixed-point features quantised to the model's input: int8 (N, *input)."""
+    from models import frontend
+
+    into = graph.tensors[graph.inputs[0]]
+    assert into.quantisation is not None  # the compiler refuses an int8 input without one
+    scale, zero = float(into.quantisation.scale[0]), int(into.quantisation.zero_point[0])
+    return np.asarray(frontend.quantise(features, scale, zero), np.int8).reshape(len(features), *into.shape)
+
+
+def trial_inputs(graph: Graph, most: int | None, seed: int) -> Array:
+    """Return edges (all lowest, all highest, zero-point, lowest and highest by turns) and random inputs, int8."""
+    into = graph.tensors[graph.inputs[0]]
+    zero = int(into.quantisation.zero_point[0]) if into.quantisation else 0
+    turns = np.where(np.arange(into.elements) % 2, 127, -128).reshape(into.shape)
+    edges = [np.full(into.shape, value) for value in (-128, 127, zero)]
+    random = np.random.default_rng(seed).integers(-128, 128, (RANDOM if most is None else most, *into.shape))
+    return np.stack([*edges, turns, *random]).astype(np.int8)[:most]
+
+
+def count(device: Device, trial: Trial, samples: Array | None, progress: Progress = silent) -> Cost:
+    """Return median counts of evenly spread inputs; `samples` are their windows when there is a front end."""
+    chosen = np.unique(np.linspace(0, len(trial.inputs) - 1, COUNTED).round().astype(int))
+    counts, fronts = [], []
+    for done, row in enumerate(chosen):
+        progress("count instructions", done, len(chosen))
+        counts.append(device.profile(trial.inputs[row]))
+        if samples is not None:
+            (heard,) = device.stream([samples[row]], hop_frames=device.info().frames)
+            fronts.append(heard.instructions - counts[-1].total)
+    progress("count instructions", len(chosen), len(chosen))
+    per_node = np.median([one.per_node for one in counts], axis=0)
+    return Cost(
+        total=int(np.median([one.total for one in counts])),
+        per_node=tuple(int(number) for number in per_node),
+        frontend=int(np.median(fronts)) if fronts else None,
+        unit=counts[0].unit,
+        origin=counts[0].origin,
+    )
+
+
+def record(build: Build, device: Device, trial: Trial, cost: Cost, owner: Array | None = None) -> dict[str, Any]:
+    """Return the record without accuracies, with an origin for each figure.
+
+    `owner` (N,) says which clip an input is a window of; `samples` and `mismatches` count clips then.
+    """
+    wrong = trial.wrong if owner is None else np.bincount(owner, trial.wrong) > 0
+    used = device.memory()
+    ram = {**build.sizes["ram_bytes"], "stack_high_water": used.stack_high_water}
+    counted = cost.unit == "instructions"
+    milliseconds = None if counted else cost.total / build.board.clock_hz * 1e3
+    return {
+        "schema_version": SCHEMA,
+        "name": build.path.absolute().name,
+        "model": build.name,
+        "board": build.board.name,
+        "core": build.board.core,
+        "build_id": build.build_id,
+        "origin": cost.origin,
+        "instructions": cost.total if counted else None,
+        "cycles": None if counted else cost.total,
+        "milliseconds": milliseconds,
+        "frontend": None if cost.frontend is None else {cost.unit: cost.frontend},
+        "per_op": per_op(build, cost),
+        "ram_bytes": ram,
+        "flash_bytes": build.sizes["flash_bytes"],
+        "macs": build.sizes["macs"],
+        "guards_intact": used.stack_intact and used.arena_intact,
+        "accuracy": {"device": None, "host_int8": None, "host_float": None, "full": None},
+        "mismatches": int(wrong.sum()),
+        "first_mismatch": trial.first,
+        "samples": len(wrong),
+        "inputs": len(trial.names),
+        "origins": {
+            cost.unit: cost.origin,
+            "milliseconds": None if counted else cost.origin,
+            "per_op": cost.origin,
+            "ram_bytes": "measured",  # in the linked image
+            "ram_bytes.stack_high_water": cost.origin,
+            "flash_bytes": "measured",
+            "accuracy.device": cost.origin,
+            "accuracy.host_int8": "measured",
+            "accuracy.host_float": "measured",
+            "accuracy.full": "measured",
+            "mismatches": cost.origin,
+        },
+        "reference": None,
+        "notes": [],
+    }
+
+
+def per_op(build: Build, cost: Cost) -> list[dict[str, Any]]:
+    """Return name, op, MACs and counts of every node that has code, in the order they run."""
+    rows = []
+    for node, spent in zip(build.sizes["ops"], cost.per_node, strict=True):
+        rows.append({**node, "instructions": None, "cycles": None, cost.unit: spent})
+    return rows
+
+
+def memory_map(build: Build) -> dict[str, Any]:
+    """Return who lives where in the arena while each node runs."""
+    return {
+        "arena_bytes": build.plan.arena,
+        "lower_bound_bytes": build.plan.lower_bound,
+        "steps": [
+            [{"tensor": name, "offset": offset, "bytes": size} for name, offset, size in step]
+            for step in build.plan.lifetimes
+        ],
+    }
+
+
+def figures(profile: Mapping[str, Any]) -> list[tuple[str, Any, str | None]]:
+    """Return name, value and origin of each single figure of a record."""
+    origins = profile["origins"]
+    unit = "instructions" if profile["cycles"] is None else "cycles"
+    rows = [(f"{unit} of an inference", profile[unit], origins[unit])]
+    if profile["frontend"]:
+        rows.append((f"{unit} of its features", profile["frontend"][unit], origins[unit]))
+    if profile["milliseconds"] is not None:
+        rows.append(("milliseconds", profile["milliseconds"], origins["milliseconds"]))
+    for group in ("ram_bytes", "flash_bytes"):
+        for name, value in profile[group].items():
+            origin = origins.get(f"{group}.{name}", origins[group])
+            rows.append((f"{group.removesuffix('_bytes')} bytes, {name.replace('_', ' ')}", value, origin))
+    for name, value in profile["accuracy"].items():
+        if value is not None:
+            rows.append((f"accuracy, {name.replace('_', ' ')}", value, origins[f"accuracy.{name}"]))
+    rows.append((f"mismatches in {profile['samples']} samples", profile["mismatches"], origins["mismatches"]))
+    return rows

@@ -1,0 +1,208 @@
+"""The full-size reference on this machine's CPU or GPU: any .keras, .onnx or .tflite, or a net in memory."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from boards.errors import UserError
+from kit.progress import Progress, silent
+
+Floats = npt.NDArray[np.float32]
+BATCH = 32
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A float model that answers on the host.
+
+    `shape` is the input's without its batch axis, None where any size goes; `batches` tells whether more
+    than one input may be given at once.
+    """
+
+    name: str
+    shape: tuple[int | None, ...]
+    answer: Callable[[Floats], Floats]
+    device: str
+    batches: bool = True
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a reference said: outputs (N, …), seconds per input (median over batches), and on what device."""
+
+    outputs: Floats
+    seconds: float
+    device: str
+    origin: str = "measured"
+
+
+def load(path: Path) -> Reference:
+    """Return the model of a .keras, .onnx or .tflite file.
+
+    Raises:
+        UserError: it is not there, of another kind, or cannot be read.
+        ModuleNotFoundError: its runtime belongs to an extra that is not installed.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such model file; a .keras, .onnx or .tflite is needed")
+    reader = READERS.get(path.suffix)
+    if reader is None:
+        raise UserError(f"{path}: a .keras, .onnx or .tflite is needed, not {path.suffix or 'a name without an ending'}")
+    try:
+        return reader(path)
+    except (UserError, ModuleNotFoundError, MemoryError):
+        raise
+    except Exception as error:  # each runtime has its own errors for a broken file
+        reason = " ".join(str(error).split())[:160]
+        raise UserError(f"{path}: cannot be read as {path.suffix[1:]}: {reason}") from None
+
+
+def net(model: Any, name: str) -> Reference:
+    """Return a Keras `model` in memory (logits out) as a reference."""
+    shape = tuple(model.inputs[0].shape)[1:]
+    return Reference(name, shape, lambda x: np.asarray(model.predict_on_batch(x), np.float32), _keras_device())
+
+
+def run(reference: Reference, x: Floats, progress: Progress = silent) -> Answers:
+    """Run inputs `x` of shape (N, *shape) in batches; outputs and latency are measured on this machine.
+
+    Raises:
+        UserError: the reference takes another shape, or says something that is not a number.
+    """
+    wanted, given = reference.shape, x.shape[1:]
+    if len(wanted) != len(given) or any(w not in (None, g) for w, g in zip(wanted, given, strict=True)):
+        sizes = tuple("any" if size is None else size for size in wanted)
+        raise UserError(f"{reference.name}: takes inputs of {sizes}, the features here are {given}".replace("'", ""))
+    step = BATCH if reference.batches else 1
+    outputs, seconds = [], []
+    for start in range(0, len(x), step):
+        progress("reference", start, len(x))
+        batch = np.ascontiguousarray(x[start : start + step], np.float32)
+        began = time.perf_counter()
+        said = reference.answer(batch)
+        seconds.append((time.perf_counter() - began) / len(batch))
+        outputs.append(said.reshape(len(batch), -1))
+    progress("reference", len(x), len(x))
+    joined = np.concatenate(outputs)
+    if not np.isfinite(joined).all():
+        raise UserError(f"{reference.name}: {int((~np.isfinite(joined)).sum())} outputs are NaN or infinite")
+    return Answers(joined, float(np.median(seconds)), reference.device)
+
+
+def _tflite(path: Path) -> Reference:
+    return tflite(path.read_bytes(), path.name)
+
+
+def tflite(model: bytes, name: str) -> Reference:
+    """Return a `.tflite` in memory as a reference on this CPU; int8 ends are scaled to float and back."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    with _native_silence():
+        interpreter = Interpreter(model_content=model, num_threads=os.cpu_count())
+        interpreter.allocate_tensors()
+    into, out = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
+
+    def answer(x: Floats) -> Floats:
+        interpreter.set_tensor(into["index"], _scaled(x, into).reshape(into["shape"]))
+        interpreter.invoke()
+        return _unscaled(interpreter.get_tensor(out["index"]), out)
+
+    return Reference(name, tuple(int(size) for size in into["shape"][1:]), answer, _cpu(), batches=False)
+
+
+@contextmanager
+def _native_silence() -> Iterator[None]:
+    """Keep what native code says on stderr off it: LiteRT announces its delegate and no setting stops it."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+def _scaled(x: Floats, detail: dict[str, Any]) -> npt.NDArray[Any]:
+    scale, zero = detail["quantization"]
+    if detail["dtype"] == np.float32:
+        return x
+    limits = np.iinfo(detail["dtype"])
+    return np.clip(np.round(x / scale) + zero, limits.min, limits.max).astype(detail["dtype"])
+
+
+def _unscaled(y: npt.NDArray[Any], detail: dict[str, Any]) -> Floats:
+    scale, zero = detail["quantization"]
+    return y if y.dtype == np.float32 else (y.astype(np.float32) - np.float32(zero)) * np.float32(scale)
+
+
+def _onnx(path: Path) -> Reference:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=onnxruntime.get_available_providers())
+    into = session.get_inputs()[0]
+    shape = tuple(size if isinstance(size, int) else None for size in into.shape)
+    gpu = "CUDAExecutionProvider" in session.get_providers()
+    return Reference(
+        path.name,
+        shape[1:],
+        lambda x: np.asarray(session.run(None, {into.name: x})[0], np.float32),
+        _gpu() if gpu else _cpu(),
+        batches=shape[0] != 1,
+    )
+
+
+def _keras(path: Path) -> Reference:
+    import keras
+
+    return net(keras.models.load_model(path, compile=False, safe_mode=True), path.name)
+
+
+READERS: dict[str, Callable[[Path], Reference]] = {".tflite": _tflite, ".onnx": _onnx, ".keras": _keras}
+
+
+def _keras_device() -> str:
+    import keras
+
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow
+
+        return _gpu() if tensorflow.config.list_physical_devices("GPU") else _cpu()
+    if keras.backend.backend() == "torch":
+        import torch
+
+        return str(torch.cuda.get_device_name()) if torch.cuda.is_available() else _cpu()
+    import jax
+
+    first = jax.devices()[0]
+    return str(first.device_kind) if first.platform == "gpu" else _cpu()
+
+
+def _gpu() -> str:
+    driver = Path("/proc/driver/nvidia/gpus")
+    for info in sorted(driver.glob("*/information")):
+        for line in info.read_text(encoding="utf-8").splitlines():
+            if line.startswith("Model:"):
+                return line.partition(":")[2].strip()
+    return "GPU"
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0] if names else platform.processor() or platform.machine()} ({os.cpu_count()} CPUs)"

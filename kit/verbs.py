@@ -1,0 +1,234 @@
+"""What each verb prints: it walks its part of kit/pipeline.py, then shows a table or one JSON object."""
+
+from __future__ import annotations
+
+import sys
+from argparse import Namespace
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import boards as board_files
+from boards.errors import UserError
+from kit import pipeline, terminal
+from kit.outputs import room_for
+from kit.progress import shown
+
+
+def models(args: Namespace) -> int:
+    """List the families, or show one."""
+    from models import registry
+
+    cards = [registry.card(name) for name in ([args.family] if args.family else registry.names())]
+    if args.json:
+        terminal.json_object({"models": [asdict(card) for card in cards]})
+        return 0
+    terminal.table(
+        ("family", "size", "parameters", "classes", "task", "note"),
+        [
+            (card.name, size, facts.parameters, facts.classes, card.task, facts.note)
+            for card in cards
+            for size, facts in card.sizes.items()
+        ],
+    )
+    if args.family:
+        print(f"{cards[0].title}. {cards[0].paper}. Licence: {cards[0].licence}")
+    return 0
+
+
+def boards(args: Namespace) -> int:
+    """List the boards, or show one."""
+    names = [args.board] if args.board else board_files.names()
+    found = [board_files.load(name) for name in names]
+    if args.json:
+        terminal.json_object({"boards": [board.model_dump(mode="json") for board in found]})
+        return 0
+    terminal.table(
+        ("board", "core", "MHz", "FPU", "DSP", "MVE", "flash", "RAM", "runs on"),
+        [
+            (
+                board.name,
+                board.core,
+                board.clock_hz // 1_000_000,
+                board.fpu,
+                board.dsp,
+                board.mve,
+                terminal.kilobytes(board.flash_memory.size),
+                terminal.kilobytes(board.ram_memory.size),
+                "hardware" if board.emulator == "none" else f"{board.emulator} emulator",
+            )
+            for board in found
+        ],
+    )
+    return 0
+
+
+def doctor(args: Namespace) -> int:
+    """Check this machine; exit with 1 only if the main road cannot be walked."""
+    from kit.doctor import examine
+
+    report = examine()
+    if args.json:
+        terminal.json_object(report)
+    else:
+        rows = [(check["name"], check["state"], check["found"], check["cure"]) for check in report["checks"]]
+        terminal.table(("what", "state", "found", "cure"), rows)
+    missing = [check["name"] for check in report["checks"] if check["state"] == "missing"]
+    if missing:
+        raise UserError(f"the main road is blocked by {', '.join(missing)}: see the cures on stdout")
+    return 0
+
+
+def compress(args: Namespace) -> int:
+    """Train, distil, prune and quantise a family into a bundle."""
+    out = Path(args.output or f"bundles/{args.family}-{args.size}")
+    with shown() as progress:
+        record = pipeline.compress(
+            args.family,
+            args.size,
+            args.data,
+            out,
+            board=args.board,
+            teacher=Path(args.teacher) if args.teacher else None,
+            held_out=args.held_out,
+            epochs=args.epochs,
+            seed=args.seed,
+            progress=progress,
+        )
+    if args.json:
+        terminal.json_object(record)
+    else:
+        _figures(record)
+    return 0
+
+
+def compile(args: Namespace) -> int:
+    """Turn a bundle or an int8 .tflite into firmware."""
+    with shown() as progress:
+        build = pipeline.compile(
+            Path(args.model),
+            args.board,
+            Path(args.output) if args.output else None,
+            toolchain=args.toolchain,
+            progress=progress,
+        )
+    if args.json:
+        terminal.json_object(build.sizes)
+        return 0
+    _sizes_table(build.sizes)
+    print(f"{build.path}: firmware for {build.board.name}, build {build.build_id}; next: earkit flash {build.path}")
+    return 0
+
+
+def run(args: Namespace) -> int:
+    """Run the inputs of a .npy on the board."""
+    with shown() as progress:
+        record = pipeline.run(
+            Path(args.build), Path(args.input), room_for(Path(args.output)), port=args.port, progress=progress
+        )
+    if args.json:
+        terminal.json_object(record)
+    else:
+        print(f"{record['output']}: {record['inputs']} outputs of {record['board']}, {record['origin']}")
+    return 0
+
+
+def flash(args: Namespace) -> int:
+    """Write the firmware to the board."""
+    with shown() as progress:
+        record = pipeline.flash(Path(args.build), port=args.port, progress=progress)
+    if args.json:
+        terminal.json_object(record)
+    else:
+        print(f"{record['board']}: {record['bytes']:,} bytes written and verified, build {record['build_id']} runs")
+    return 0
+
+
+def profile(args: Namespace) -> int:
+    """Measure instructions, memory and accuracy on the board against the host."""
+    from kit import runs
+
+    folder = Path(args.build)
+    out = room_for(Path(args.output or f"runs/{folder.absolute().name}"), folder=True)
+    with shown() as progress:
+        run = pipeline.profile(
+            folder,
+            data=args.data,
+            held_out=args.held_out,
+            against=args.against,
+            samples=args.samples,
+            seed=args.seed,
+            port=args.port,
+            progress=progress,
+        )
+    runs.save(run, out)
+    assert run.profile is not None
+    if args.json:
+        terminal.json_object(run.profile)
+    else:
+        _profile_tables(run.profile)
+        print(f"{out}/{runs.PROFILE}; next: earkit report {out}")
+    return 0
+
+
+def report(args: Namespace) -> int:
+    """Make one page of profiles."""
+    out = room_for(Path(args.output))
+    pipeline.report([Path(run) for run in args.runs], out)
+    if args.json:
+        terminal.json_object({"report": str(out), "runs": args.runs, "bytes": out.stat().st_size})
+    else:
+        print(f"{out}: {len(args.runs)} runs")
+    return 0
+
+
+def demo(args: Namespace) -> int:
+    """Walk the whole road on synthetic sounds."""
+    with shown() as progress:
+        record = pipeline.demo(args.family, args.board, Path(args.output), seed=args.seed, progress=progress)
+    if args.json:
+        terminal.json_object(record)
+        return 0
+    _profile_tables(record["profile"])
+    terminal.table(("stage", "seconds"), [(stage, seconds) for stage, seconds in record["seconds"].items()])
+    print(f"report: {record['report']}")
+    return 0
+
+
+def _sizes_table(sizes: Mapping[str, Any]) -> None:
+    rows = [(f"flash, {name}", count) for name, count in sizes["flash_bytes"].items()]
+    rows += [(f"RAM, {name}", count) for name, count in sizes["ram_bytes"].items()]
+    rows += [("RAM, least arena any plan could have", sizes["lower_bound_bytes"])]
+    terminal.table(("", "bytes"), rows)
+    print(f"{sizes['macs']:,} MACs in {len(sizes['ops'])} ops; compiled in {sizes['seconds']:.2f} s")
+
+
+def _figures(record: Mapping[str, Any]) -> None:
+    terminal.table(("", ""), [(key, value) for key, value in record.items() if not isinstance(value, dict | list)])
+
+
+def _profile_tables(record: Mapping[str, Any]) -> None:
+    from kit.profile import figures
+
+    rows = [(row["name"], row["op"], row["macs"], row["instructions"], _per_mac(row)) for row in record["per_op"]]
+    terminal.table(("node", "op", "MACs", "instructions", "per MAC"), rows)
+    terminal.table(
+        ("figure", "value", "origin"),
+        [(name, value, origin) for name, value, origin in figures(record)],
+    )
+
+
+def _per_mac(row: Mapping[str, Any]) -> float | None:
+    return row["instructions"] / row["macs"] if row["macs"] and row["instructions"] is not None else None
+
+
+def listen(args: Namespace) -> int:
+    """Stream sound to the board and show what it hears."""
+    record = pipeline.listen(
+        Path(args.build), args.source, fast=args.fast, threshold=args.threshold, port=args.port, quiet=args.json
+    )
+    if args.json:
+        terminal.json_object(record)
+    sys.stdout.flush()
+    return 0

@@ -1,0 +1,50 @@
+"""Checkpoints: named arrays in one .npz file that is whole or the old one, never half."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from boards.errors import UserError
+
+
+class CheckpointError(UserError):
+    """A checkpoint cannot be read, or is of another run."""
+
+
+def write(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Write `arrays` to `path` through a temporary file beside it: a cut leaves the old one.
+
+    Raises:
+        OSError: the folder cannot be written, or the disk is full.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with part.open("wb") as file:
+            np.savez(file, **arrays)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def read(path: Path) -> dict[str, NDArray[Any]]:
+    """Return the arrays of `path`.
+
+    Raises:
+        CheckpointError: it is no whole .npz file without objects.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except (OSError, ValueError, EOFError, KeyError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
+        raise CheckpointError(f"{path}: not a whole checkpoint ({error}); remove it to start anew") from None

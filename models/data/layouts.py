@@ -1,0 +1,331 @@
+"""Data sets on disk, told apart by what is there: ESC-50, Speech Commands, FSDD, csv, folders."""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import cast
+
+from boards.errors import UserError
+from models.data import audio, synthetic
+from models.data.clips import Clip, Dataset, Progress, Subset, check_label, file_digest, label_names, quiet
+
+UNREADABLE = 0.10  # share of broken clips above which a data set is refused
+LONGEST = 60.0  # seconds of one clip that are used
+SUBSETS = {"train": "train", "training": "train", "validation": "validation", "val": "validation"} | {
+    "valid": "validation", "dev": "validation", "test": "test", "testing": "test", "": ""
+}  # fmt: skip
+FSDD_NAME = re.compile(r"(?P<label>[^_]+)_(?P<speaker>.+)_(?P<take>\d+)$")
+SPEECH_LISTS = {"validation_list.txt": "validation", "testing_list.txt": "test"}
+NOISE_FOLDER = "_background_noise_"
+EXPECTED = (
+    "a folder of audio per class, {label}_{speaker}_{take}.wav files, the Speech Commands or ESC-50 layout, "
+    "or a manifest.csv with path,label"
+)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One clip as a layout names it, before its file has been looked at. Label "" marks noise."""
+
+    path: Path
+    label: str
+    group: str
+    fold: str = ""
+    subset: str = ""
+
+
+def load(
+    spec: str | Path,
+    *,
+    seed: int = 0,
+    clips_per_class: int = synthetic.CLIPS_PER_CLASS,
+    progress: Progress = quiet,
+) -> Dataset:
+    """Return the data set at `spec`: a directory, a manifest csv, or the name `synthetic`.
+
+    Every clip that comes back can be read. `seed` and `clips_per_class` are for `synthetic` only (write
+    `./synthetic` for a directory of that name).
+
+    Raises:
+        UserError: nothing there, a layout that is not known, labels that cannot be used, a single class,
+            or more than 10 % unreadable clips. Fewer are left out and named in the data set's warnings.
+    """
+    if str(spec) == "synthetic":
+        return synthetic.make(seed, clips_per_class)
+    root = Path(spec)
+    try:
+        if not root.exists():
+            raise UserError(f"no data at {root}: give a directory, a csv, or the name synthetic")
+        base = root if root.is_dir() else root.parent
+        entries, warnings = _entries(root)
+    except OSError as error:
+        raise UserError(f"{root}: cannot be read: {error.strerror}") from None
+    kept, more = _readable(root, entries, progress)
+    return _dataset(root, base, kept, [*warnings, *more])
+
+
+def _entries(root: Path) -> tuple[list[Entry], list[str]]:
+    if root.is_file():
+        if root.suffix.lower() != ".csv":
+            raise UserError(
+                f"{root} is one file: give the directory of the data, or a manifest csv with path,label"
+            )
+        return _manifest(root)
+    for recognised in LAYOUTS:
+        found = recognised(root)
+        if found is not None:
+            return found
+    raise UserError(f"{root}: no data set recognised: found {_inventory(root)}; expected {EXPECTED}")
+
+
+# Layouts: each returns entries and warnings, or None when it does not recognise the directory.
+
+
+def _esc50(root: Path) -> tuple[list[Entry], list[str]] | None:
+    """Read meta/*.csv with filename, fold, category[, src_file]; the audio may have another suffix."""
+    table = next(
+        (path for path in sorted(root.glob("meta/*.csv")) if {"filename", "category"} <= _header(path)), None
+    )
+    if table is None:
+        return None
+    folder = root / "audio" if (root / "audio").is_dir() else root
+    by_stem = {path.stem: path for path in _audio_files(folder)}
+    entries = []
+    for number, row in _rows(table, {"filename", "fold", "category"}):
+        label = check_label(row["category"], f"{table} line {number}")
+        stem = Path(row["filename"]).stem
+        source, fold = row.get("src_file") or stem, row["fold"].strip()
+        entries.append(Entry(by_stem.get(stem, folder / row["filename"]), label, source, fold))
+    return entries, []
+
+
+def _manifest_in(root: Path) -> tuple[list[Entry], list[str]] | None:
+    path = root / "manifest.csv"
+    return _manifest(path) if path.is_file() else None
+
+
+def _manifest(table: Path) -> tuple[list[Entry], list[str]]:
+    """Read path,label[,group][,split]; paths are relative to the csv."""
+    entries: dict[Path, Entry] = {}
+    repeated = 0
+    for number, row in _rows(table, {"path", "label"}):
+        where = f"{table} line {number}"
+        label = check_label(row["label"], where)
+        side = SUBSETS.get((row.get("split") or "").strip().lower())
+        if side is None:
+            raise UserError(
+                f"{where}: split {row['split']!r}: write train, validation or test, or leave it empty"
+            )
+        group = (row.get("group") or "").strip()
+        path = table.parent / row["path"].strip()
+        entry = Entry(path, label, group or row["path"], group, side)
+        if entries.setdefault(path, entry).label != label:
+            raise UserError(
+                f"{where}: {row['path']} is {label!r} here and {entries[path].label!r} before: keep one"
+            )
+        repeated += entries[path] is not entry
+    return list(entries.values()), [f"{table}: {repeated} repeated lines were left out"] if repeated else []
+
+
+def _speech_commands(root: Path) -> tuple[list[Entry], list[str]] | None:
+    """Read label folders and the two lists; the speaker is the part before _nohash_."""
+    lists = [name for name in SPEECH_LISTS if (root / name).is_file()]
+    if not lists and not (root / NOISE_FOLDER).is_dir():
+        return None
+    side = {line: SPEECH_LISTS[name] for name in lists for line in _lines(root / name)}
+    missing = sorted({line.split("/")[0] for line in side if not (root / line.split("/")[0]).is_dir()})
+    if missing:
+        raise UserError(
+            f"{root}: {' and '.join(lists)} name class folders that are missing: {', '.join(missing[:8])}"
+        )
+    found = _folders(root)
+    if found is None:
+        raise UserError(
+            f"{root}: looks like Speech Commands, but there is no folder with audio: found {_inventory(root)}"
+        )
+    entries = [
+        Entry(
+            e.path,
+            e.label,
+            e.path.stem.split("_nohash_")[0],
+            "",
+            side.get(f"{e.path.parent.name}/{e.path.name}", ""),
+        )
+        for e in found[0]
+    ]
+    noise = [Entry(path, "", path.stem) for path in _audio_files(root / NOISE_FOLDER)]
+    return entries + noise, found[1]
+
+
+def _fsdd(root: Path) -> tuple[list[Entry], list[str]] | None:
+    """Read {label}_{speaker}_{take}.wav, flat or in recordings/."""
+    folder = root / "recordings" if (root / "recordings").is_dir() else root
+    files = [path for path in _audio_files(folder) if path.parent == folder]
+    names = [(path, FSDD_NAME.match(path.stem)) for path in files]
+    matched = [(path, match) for path, match in names if match]
+    if not matched or len(matched) < 0.9 * len(files):
+        return None
+    entries = [Entry(p, check_label(m["label"], str(p)), m["speaker"], m["speaker"]) for p, m in matched]
+    if len({entry.label for entry in entries}) < 2:
+        return None
+    odd = len(files) - len(matched)
+    return entries, [
+        f"{folder}: {odd} files are not named label_speaker_take and were left out"
+    ] if odd else []
+
+
+def _folders(root: Path) -> tuple[list[Entry], list[str]] | None:
+    """Read a folder per class; a folder inside it is a group, and copies of one file are one group."""
+    entries, empty = [], []
+    for folder in sorted(path for path in root.iterdir() if path.is_dir() and path.name[0] not in "._"):
+        files = _audio_files(folder)
+        label = check_label(folder.name, str(folder)) if files else ""
+        for path in files:
+            inner = path.relative_to(folder).parts
+            entries.append(
+                Entry(path, label, inner[0] if len(inner) > 1 else "", inner[0] if len(inner) > 1 else "")
+            )
+        if not files:
+            empty.append(folder.name)
+    if not entries:
+        return None
+    copies = _copies([entry.path for entry in entries])
+    grouped = [
+        entry
+        if entry.group
+        else Entry(entry.path, entry.label, copies.get(entry.path, str(entry.path.relative_to(root))))
+        for entry in entries
+    ]
+    return grouped, [f"{root}: no audio in {', '.join(empty)}: not a class"] if empty else []
+
+
+LAYOUTS: tuple[Callable[[Path], tuple[list[Entry], list[str]] | None], ...] = (
+    _esc50,
+    _manifest_in,
+    _speech_commands,
+    _fsdd,
+    _folders,
+)
+
+
+def _readable(root: Path, entries: Sequence[Entry], progress: Progress) -> tuple[list[Entry], list[str]]:
+    """Return the entries whose files can be read to their end, and a line for what was left out."""
+    if not entries:
+        raise UserError(f"{root}: lists no clips: expected {EXPECTED}")
+    kept, broken, long = [], [], []
+    with ThreadPoolExecutor(max(2, os.cpu_count() or 1)) as pool:
+        for done, (entry, result) in enumerate(zip(entries, pool.map(_check, entries), strict=True), 1):
+            if isinstance(result, UserError):
+                broken.append(str(result))
+            else:
+                kept.append(entry)
+                long += [entry.path.name] if result > LONGEST and entry.label else []
+            progress("reading clips", done, len(entries))
+    if not kept:
+        raise UserError(f"none of {len(entries)} clips can be read; the first: {broken[0]}")
+    if len(broken) > UNREADABLE * len(entries):
+        share = f"{len(broken)} of {len(entries)} clips ({100 * len(broken) / len(entries):.0f} %)"
+        raise UserError(f"{root}: {share} cannot be read, at most 10 % may be; the first: {broken[0]}")
+    lines = [f"left out, unreadable: {line}" for line in broken]
+    if long:
+        lines.append(
+            f"{len(long)} clips are longer than {LONGEST:.0f} s, the rest is not used: {', '.join(long[:5])}"
+        )
+    return kept, lines
+
+
+def _check(entry: Entry) -> float | UserError:
+    try:
+        return audio.check(entry.path)
+    except UserError as error:
+        return error
+
+
+def _dataset(root: Path, base: Path, entries: Sequence[Entry], warnings: list[str]) -> Dataset:
+    labels = label_names(entry.label for entry in entries if entry.label)
+    if len(labels) < 2:
+        raise UserError(
+            f"{root}: {'one class only: ' + labels[0] if labels else 'no class'}: at least two are needed"
+        )
+    index = {label: i for i, label in enumerate(labels)} | {"": -1}
+    clips = [
+        Clip(
+            name=Path(os.path.relpath(entry.path, base)).as_posix(),
+            label=index[entry.label],
+            group=entry.group,
+            read=partial(audio.read_audio, entry.path, seconds=LONGEST),
+            path=entry.path,
+            fold=entry.fold,
+            subset=cast(Subset, entry.subset),
+        )
+        for entry in entries
+    ]
+    named = root.resolve().stem if root.is_file() else root.resolve().name
+    voiced = tuple(clip for clip in clips if clip.label >= 0)
+    return Dataset(named, labels, voiced, tuple(clip for clip in clips if clip.label < 0), tuple(warnings))
+
+
+def _audio_files(folder: Path) -> list[Path]:
+    """Return the audio files below a folder, sorted, without hidden ones."""
+    files = (path for path in folder.rglob("*") if path.suffix.lower() in audio.SUFFIXES and path.is_file())
+    return sorted(
+        path for path in files if not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
+
+
+def _copies(paths: Sequence[Path]) -> Mapping[Path, str]:
+    """Return a common group for files with the same contents; only files of equal size are compared."""
+    by_size: dict[int, list[Path]] = defaultdict(list)
+    for path in paths:
+        by_size[path.stat().st_size].append(path)
+    same: dict[bytes, list[Path]] = defaultdict(list)
+    for path in (path for alike in by_size.values() if len(alike) > 1 for path in alike):
+        same[file_digest(path)].append(path)
+    return {path: digest.hex() for digest, alike in same.items() if len(alike) > 1 for path in alike}
+
+
+def _header(table: Path) -> set[str]:
+    return set(next(iter(_rows(table, set(), heading=True)))[1])
+
+
+def _rows(table: Path, needed: set[str], heading: bool = False) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yield the line number and the cells of each row; with `heading`, the names of the columns first."""
+    try:
+        with table.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, restval="")
+            names = [name.strip() for name in reader.fieldnames or ()]
+            reader.fieldnames = names
+            if not needed <= set(names):
+                lacks, has = ", ".join(sorted(needed - set(names))), ", ".join(names) or "nothing"
+                raise UserError(f"{table}: no column {lacks}; it has {has}")
+            if heading:
+                yield 0, dict.fromkeys(names, "")
+            for row in reader:
+                if None in row:
+                    raise UserError(f"{table} line {reader.line_num}: more cells than columns: quote commas")
+                yield reader.line_num, row
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{table}: not a csv in UTF-8: {error}") from None
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: not a text file in UTF-8") from None
+
+
+def _inventory(root: Path) -> str:
+    """Say in a few words what a directory holds."""
+    suffixes = Counter(path.suffix.lower() or "no suffix" for path in root.rglob("*") if path.is_file())
+    folders = sum(path.is_dir() for path in root.iterdir())
+    counts = ", ".join(f"{count} {suffix}" for suffix, count in suffixes.most_common(4))
+    return f"{folders} folders and {counts} files" if counts else f"{folders} folders and no files"

@@ -1,0 +1,350 @@
+"""Training: whole arrays in memory, seeded, resumable at every epoch, best weights kept."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from boards.errors import UserError
+from models import checkpoint as store
+from models.blocks import cost
+from models.data import augment
+from models.data.augment import Augmentation
+
+Floats: TypeAlias = NDArray[np.float32]
+Labels: TypeAlias = NDArray[np.integer[Any]]
+Rng: TypeAlias = np.random.Generator
+Progress: TypeAlias = Callable[[str, int, int], None]  # stage, done, total
+Augment: TypeAlias = Callable[[Floats, Rng], Floats]  # features (N, frames, bands) in and out
+Source: TypeAlias = Callable[[int, Rng], tuple[Floats, Floats]]  # epoch -> its features and targets
+Validate: TypeAlias = Callable[[], tuple[float, float]]  # -> loss (lower is better), accuracy
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a net is trained; every family gives one for each size."""
+
+    epochs: int = 30
+    batch: int = 64
+    learning_rate: float = 4e-3  # peak of AdamW; linear warm-up, then a cosine to zero
+    warmup: float = 0.1  # share of all steps
+    weight_decay: float = 0.01
+    clip_norm: float = 5.0
+    label_smoothing: float = 0.1
+    copies: int = 1  # versions of the clips, changed as `sound` says, that the epochs use in turn
+    sound: Augmentation = Augmentation()
+    mixup: float = 0.0  # α of the Beta distribution; 0: none
+    masks: int = 0  # SpecAugment: stretches hidden in time, and as many in frequency
+    widest: float = 0.15  # share of the axis that one stretch may hide
+    patience: int = 1_000  # epochs without a better validation loss before it stops
+
+
+@dataclass(frozen=True)
+class History:
+    """What happened in each epoch; `best` is the epoch (from 0) whose weights the net has at the end."""
+
+    loss: tuple[float, ...] = ()
+    validation_loss: tuple[float, ...] = ()  # empty without validation
+    validation_accuracy: tuple[float, ...] = ()
+    best: int = -1
+
+    @property
+    def epochs(self) -> int:
+        """Return the epochs that were trained."""
+        return len(self.loss)
+
+
+class TrainingError(UserError):
+    """Training cannot go on: the loss is not finite."""
+
+
+def nothing(stage: str, done: int, total: int) -> None:
+    """Report progress to nobody."""
+
+
+def seeded(build: Callable[[], Any], seed: int) -> Any:
+    """Return `build()`, whose initial weights then depend on `seed` only."""
+    import keras
+
+    keras.utils.set_random_seed(seed)
+    return build()
+
+
+def compiler() -> Any:
+    """Return Keras's jit_compile: XLA on a CPU is slow with convolutions, and slow to compile."""
+    import keras
+
+    return False if keras.backend.backend() == "tensorflow" else "auto"
+
+
+def adapt(net: Any, x: Floats) -> None:
+    """Set the statistics of the net's input normalisation to those of features `x` (N, frames, bands)."""
+    layer = net.get_layer("bn0")
+    layer.moving_mean.assign(x.mean(axis=(0, 1)))
+    layer.moving_variance.assign(x.var(axis=(0, 1)))
+
+
+def predict(net: Any, x: Floats, batch: int = 256) -> Floats:
+    """Return the output (N, …) of `net` for features `x` (N, frames, bands)."""
+    from keras import ops
+
+    parts = [net(x[start : start + batch], training=False) for start in range(0, len(x), batch)]
+    return np.concatenate([ops.convert_to_numpy(part) for part in parts]).astype(np.float32)
+
+
+def accuracy(logits: Floats, y: Labels) -> float:
+    """Return the share of clips whose largest logit is their label."""
+    return float(np.mean(np.argmax(logits, axis=-1) == y))
+
+
+def cross_entropy(logits: Floats, y: Labels) -> float:
+    """Return the mean cross-entropy of logits (N, classes) against labels (N,), in nats."""
+    shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
+    picked = np.take_along_axis(shifted, np.asarray(y)[:, None], axis=-1)[:, 0]
+    return float(np.mean(np.log(np.exp(shifted).sum(axis=-1)) - picked))
+
+
+def one_hot(y: Labels, classes: int, smoothing: float = 0.0) -> Floats:
+    """Return (N, classes) targets with `smoothing` of the mass spread over all classes."""
+    hot = np.eye(classes, dtype=np.float32)[np.asarray(y)]
+    return (hot * (1 - smoothing) + smoothing / classes).astype(np.float32)
+
+
+def score(net: Any, data: tuple[Floats, Labels] | None) -> Validate | None:
+    """Return the validation on `data` (features, labels): cross-entropy and accuracy of `net`."""
+    if data is None:
+        return None
+    x, y = data
+
+    def validate() -> tuple[float, float]:
+        logits = predict(net, x)
+        return cross_entropy(logits, y), accuracy(logits, y)
+
+    return validate
+
+
+def fit_on_arrays(
+    net: Any,
+    x: Floats,
+    y: Labels,
+    validation: tuple[Floats, Labels] | None = None,
+    *,
+    recipe: Recipe,
+    seed: int,
+    changed: Augment | None = None,
+    checkpoint: Path | None = None,
+    progress: Progress = nothing,
+) -> History:
+    """Train the classifier `net` on features `x` float32 (N·copies, frames, bands), labels `y` (N·copies,).
+
+    With `recipe.copies` > 1 the arrays hold that many versions of all clips one after the other, and each
+    epoch takes the next one. The input normalisation is set from `x`. Raises what `fit` raises.
+    """
+    import keras
+
+    adapt(net, x)
+    return fit(
+        net,
+        epochs_of(x, one_hot(y, net.output_shape[-1], recipe.label_smoothing), recipe, changed),
+        score(net, validation),
+        keras.losses.CategoricalCrossentropy(from_logits=True),
+        recipe=recipe,
+        seed=seed,
+        checkpoint=checkpoint,
+        progress=progress,
+    )
+
+
+def gradients(net: Any, batches: Iterable[tuple[Floats, Labels]]) -> list[dict[str, NDArray[Any]]]:
+    """Return the gradients of the cross-entropy on each batch, for each trainable weight of `net`.
+
+    Keras has no gradient that works on every backend, but plain SGD at rate 1 subtracts exactly that: a
+    step is taken and undone. Names as in `models.blocks.cost.weights`; `net` is compiled anew.
+    """
+    import keras
+
+    before = [np.array(variable) for variable in net.variables]
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    net.compile(keras.optimizers.SGD(1.0), loss, jit_compile=compiler())
+    trainable = {name: variable for name, variable in cost.weights(net).items() if variable.trainable}
+    start = {name: np.array(variable) for name, variable in trainable.items()}
+    found = []
+    for x, y in batches:
+        net.train_on_batch(x, y)
+        found.append({name: start[name] - np.asarray(variable) for name, variable in trainable.items()})
+        for variable, value in zip(net.variables, before, strict=True):
+            variable.assign(value)
+    return found
+
+
+def epochs_of(x: Floats, targets: Floats, recipe: Recipe, changed: Augment | None = None) -> Source:
+    """Return the source that takes copy after copy of `x`, masked and mixed as `recipe` says.
+
+    `changed` comes first, for what a family's own training does to features.
+    """
+    count = len(x) // recipe.copies
+
+    def source(epoch: int, rng: Rng) -> tuple[Floats, Floats]:
+        part = slice(count * (epoch % recipe.copies), count * (epoch % recipe.copies + 1))
+        features, wanted = x[part], targets[part]
+        if changed is not None:
+            features = changed(features, rng)
+        if recipe.masks:
+            features = np.stack([augment.spec_augment(f, rng, recipe.masks, recipe.widest) for f in features])
+        if recipe.mixup:
+            features, wanted = augment.mixup(features, wanted, rng, recipe.mixup)
+        return features, wanted
+
+    return source
+
+
+def fit(
+    net: Any,
+    train: Source,
+    validate: Validate | None,
+    loss: Any,
+    *,
+    recipe: Recipe,
+    seed: int,
+    checkpoint: Path | None = None,
+    progress: Progress = nothing,
+) -> History:
+    """Train `net` on what `train` gives for each epoch; the same seed on the same machine, the same net.
+
+    With `validate` the weights of its lowest loss are restored at the end, without it those of the last
+    epoch stay. `checkpoint` (.npz) is replaced after each epoch; where it exists, training goes on from it.
+
+    Raises:
+        TrainingError: the loss is not finite; the net then has its best weights so far.
+        CheckpointError: `checkpoint` is broken, or of another recipe, seed or net.
+    """
+    import keras
+
+    keras.utils.set_random_seed(seed)
+    run = _Run(net, recipe, seed, checkpoint)
+    count = len(train(0, np.random.default_rng((seed, 0)))[0])
+    run.compile(loss, -(-count // recipe.batch))
+    run.resume()
+    while not run.done:
+        run.epoch(train, validate)
+        progress("train", run.history.epochs, recipe.epochs)
+    run.restore_best()
+    return run.history
+
+
+@dataclass
+class _Run:
+    """One training run: its state is in the net, its optimiser, `history` and `best`."""
+
+    net: Any
+    recipe: Recipe
+    seed: int
+    checkpoint: Path | None
+    history: History = field(default_factory=History)
+    best: list[NDArray[Any]] = field(default_factory=list)
+
+    def compile(self, loss: Any, steps: int) -> None:
+        import keras
+
+        total = steps * self.recipe.epochs
+        warmup = min(total - 1, max(1, int(total * self.recipe.warmup)))
+        rate = keras.optimizers.schedules.CosineDecay(
+            0.0, total - warmup, warmup_target=self.recipe.learning_rate, warmup_steps=warmup
+        )
+        optimiser = keras.optimizers.AdamW(
+            rate, weight_decay=self.recipe.weight_decay, global_clipnorm=self.recipe.clip_norm
+        )
+        vectors = [variable for variable in self.net.trainable_variables if len(variable.shape) < 2]
+        optimiser.exclude_from_weight_decay(var_list=vectors)
+        optimiser.build(self.net.trainable_variables)
+        self.net.compile(optimiser, loss, jit_compile=compiler())
+
+    @property
+    def done(self) -> bool:
+        late = self.history.epochs - 1 - self.history.best
+        return self.history.epochs >= self.recipe.epochs or late >= self.recipe.patience
+
+    def epoch(self, train: Source, validate: Validate | None) -> None:
+        number = self.history.epochs
+        rng = np.random.default_rng((self.seed, number))
+        x, targets = train(number, rng)
+        order = rng.permutation(len(x))
+        guard = _guard()
+        options = {"batch_size": self.recipe.batch, "shuffle": False, "verbose": 0, "callbacks": [guard]}
+        result = self.net.fit(x[order], targets[order], **options)
+        if guard.step:
+            self.restore_best()
+            raise TrainingError(
+                f"the loss is {guard.loss} at step {guard.step} of epoch {number + 1}, learning rate "
+                f"{self.recipe.learning_rate:g}: lower it; the weights of epoch {self.history.best + 1} are kept"
+            )
+        self.record(float(result.history["loss"][0]), validate)
+        self.save()
+
+    def record(self, loss: float, validate: Validate | None) -> None:
+        old = self.history
+        losses, correct, better = old.validation_loss, old.validation_accuracy, True
+        if validate is not None:
+            now, share = validate()
+            better = now < min(losses, default=float("inf"))
+            losses, correct = (*losses, now), (*correct, share)
+        self.history = History((*old.loss, loss), losses, correct, old.epochs if better else old.best)
+        if better:
+            self.best = self.weights()
+
+    def weights(self) -> list[NDArray[Any]]:
+        return [np.array(variable) for variable in self.net.variables]
+
+    def restore_best(self) -> None:
+        for variable, value in zip(self.net.variables, self.best, strict=True):
+            variable.assign(value)
+
+    def identity(self) -> str:
+        shapes = [list(variable.shape) for variable in self.net.variables]
+        return json.dumps({"recipe": asdict(self.recipe), "seed": self.seed, "shapes": shapes})
+
+    def save(self) -> None:
+        if self.checkpoint is None:
+            return
+        meta = {"identity": np.array(self.identity()), "history": np.array(json.dumps(asdict(self.history)))}
+        optimiser = {f"optimiser{i}": np.asarray(v) for i, v in enumerate(self.net.optimizer.variables)}
+        now = {f"weight{i}": v for i, v in enumerate(self.weights())}
+        best = {f"best{i}": v for i, v in enumerate(self.best)}
+        store.write(self.checkpoint, {**meta, **optimiser, **now, **best})
+
+    def resume(self) -> None:
+        if self.checkpoint is None or not self.checkpoint.exists():
+            self.best = self.weights()
+            return
+        arrays = store.read(self.checkpoint)
+        if str(arrays.get("identity")) != self.identity():
+            what = f"{self.checkpoint}: is of another recipe, seed or net"
+            raise store.CheckpointError(f"{what}; remove it to start anew")
+        for name, variables in (("optimiser", self.net.optimizer.variables), ("weight", self.net.variables)):
+            for i, variable in enumerate(variables):
+                variable.assign(arrays[f"{name}{i}"])
+        self.best = [arrays[f"best{i}"] for i in range(len(self.net.variables))]
+        history = json.loads(str(arrays["history"]))
+        self.history = History(**{k: tuple(v) if isinstance(v, list) else v for k, v in history.items()})
+
+
+def _guard() -> Any:
+    """Return a Keras callback that stops at the first loss that is no finite number."""
+    import keras
+
+    class Guard(keras.callbacks.Callback):
+        step: int = 0  # from 1; 0: all was well
+        loss: float = 0.0
+
+        def on_train_batch_end(self, batch: int, logs: dict[str, Any]) -> None:
+            if not np.isfinite(float(logs["loss"])):
+                self.step, self.loss = batch + 1, float(logs["loss"])
+                self.model.stop_training = True
+
+    return Guard()

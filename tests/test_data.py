@@ -1,0 +1,514 @@
+"""Data sets and audio files: what is recognised, what is read exactly, what is refused with one line."""
+
+import os
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from scipy import signal
+
+from boards.errors import UserError
+from models import data
+from models.data import clips, layouts, splits
+
+SHARED = Path(os.environ.get("EARKIT_SHARED", Path(__file__).resolve().parents[2] / "shared")) / "data"
+RNG = np.random.default_rng(0)
+quick = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+def noise(n: int = 1_600, level: float = 0.1) -> np.ndarray:
+    return RNG.uniform(-level, level, n)
+
+
+def write(path: Path, samples=None, rate: int = 16_000, **how) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, noise() if samples is None else samples, rate, **how)
+    return path
+
+
+def line(error: pytest.ExceptionInfo[UserError]) -> str:
+    text = str(error.value)
+    assert "\n" not in text
+    return text
+
+
+# Audio files
+
+
+def test_16_bit_mono_is_read_bit_for_bit(tmp_path: Path) -> None:
+    samples = RNG.integers(-32_768, 32_768, 5_000).astype(np.int16)
+    for suffix in (".wav", ".flac"):
+        assert np.array_equal(data.read_audio(write(tmp_path / f"a{suffix}", samples), 16_000), samples)
+
+
+@pytest.mark.parametrize(
+    ("how", "tolerance"),
+    [
+        ("PCM_U8", 256),
+        ("PCM_16", 1),
+        ("PCM_24", 1),
+        ("PCM_32", 1),
+        ("FLOAT", 1),
+        ("DOUBLE", 1),
+        ("ULAW", 1_000),
+    ],
+)
+def test_every_bit_depth(tmp_path: Path, how: str, tolerance: int) -> None:
+    x = noise(3_000, 0.9)
+    got = data.read_audio(write(tmp_path / "a.wav", x, subtype=how), 16_000)
+    assert np.abs(got - x * 32_768).max() <= tolerance
+
+
+@pytest.mark.parametrize("rate", [8_000, 11_025, 22_050, 44_100, 48_000, 96_000, 192_000])
+def test_rates_agree_with_scipy(tmp_path: Path, rate: int) -> None:
+    x = np.sin(2 * np.pi * 1_000 * np.arange(rate) / rate) * signal.windows.tukey(rate, 0.2) * 0.5
+    got = data.read_audio(write(tmp_path / "a.wav", x, rate), 16_000)
+    want = signal.resample(x, 16_000) * 32_768
+    assert got.size == 16_000
+    assert np.abs(got - want).max() < 33  # both filters are flat to 0.1 % at 1 kHz; 1e-3 of full scale
+
+
+def test_eight_channels_are_averaged(tmp_path: Path) -> None:
+    x = RNG.integers(-1_000, 1_000, (900, 8)).astype(np.int16)
+    got = data.read_audio(write(tmp_path / "a.wav", x), 16_000)
+    assert np.abs(got - x.mean(axis=1)).max() <= 0.5
+
+
+def test_float_beyond_full_scale_saturates(tmp_path: Path) -> None:
+    got = data.read_audio(write(tmp_path / "a.wav", np.array([2.0, -2.0, 0.5]), subtype="FLOAT"), 16_000)
+    assert got.tolist() == [32_767, -32_768, 16_384]
+
+
+def test_blocks_join_to_the_whole(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.wav", noise(700_000), 44_100)
+    pieces = list(data.blocks(path, 16_000))
+    assert len(pieces) > 2
+    assert np.array_equal(np.concatenate(pieces), data.read_audio(path, 16_000))
+    assert data.read_audio(path, 16_000, seconds=0.5).size == 8_000
+
+
+def test_an_hour_needs_little_memory(tmp_path: Path) -> None:
+    path = tmp_path / "hour.flac"
+    with soundfile.SoundFile(path, "w", 8_000, 1) as file:
+        for _ in range(60):
+            file.write(np.zeros(8_000 * 60, np.int16))
+    tracemalloc.start()
+    try:
+        assert sum(piece.size for piece in data.blocks(path, 16_000)) == 3_600 * 16_000
+        assert tracemalloc.get_traced_memory()[1] < 20e6
+    finally:
+        tracemalloc.stop()
+
+
+def broken_files(folder: Path) -> dict[str, Path]:
+    whole = write(folder / "whole.wav").read_bytes()
+    flac = write(folder / "whole.flac").read_bytes()
+    contents = {
+        "empty": (b"", "empty"),
+        "nosound": (b"hello, this is not sound" * 9, "not readable"),
+        "short": (whole[:-500], "cut short"),
+        "header": (whole[:20], "cut short"),
+        "flac": (flac[: len(flac) // 2], "flac"),
+    }
+    files = {}
+    for name, (content, expected) in contents.items():
+        path = folder / f"{name}.{'flac' if name == 'flac' else 'wav'}"
+        path.write_bytes(content)
+        files[expected + "|" + name] = path
+    nan = noise()
+    nan[[100, 200]] = np.nan, np.inf
+    return files | {
+        "0 s|zero": write(folder / "zero.wav", np.zeros(0)),
+        "2 samples are NaN|nan": write(folder / "nan.wav", nan, subtype="FLOAT"),
+        "full scale is 1.0|scale": write(folder / "scale.wav", noise(level=20_000), subtype="FLOAT"),
+        "Hz|slow": write(folder / "slow.wav", rate=10),
+        "no such file|missing": folder / "missing.wav",
+        "not a file|dir": folder,
+    }
+
+
+def test_each_broken_file_is_named_in_one_line(tmp_path: Path) -> None:
+    for key, path in broken_files(tmp_path).items():
+        with pytest.raises(UserError, match=key.split("|")[0]) as error:
+            data.read_audio(path, 16_000)
+        assert str(path) in line(error)
+
+
+@quick
+@given(content=st.binary(max_size=400), head=st.sampled_from([b"", b"RIFF", b"fLaC", b"OggS"]))
+def test_random_bytes_never_crash(tmp_path: Path, content: bytes, head: bytes) -> None:
+    (tmp_path / "x.wav").write_bytes(head + content)
+    with pytest.raises(UserError):
+        data.read_audio(tmp_path / "x.wav", 16_000)
+
+
+@quick
+@given(at=st.integers(0, 200), byte=st.integers(0, 255))
+def test_a_changed_byte_gives_sound_or_one_line(tmp_path: Path, at: int, byte: int) -> None:
+    content = bytearray(write(tmp_path / "y.flac", noise(2_000)).read_bytes())
+    content[at] = byte
+    (tmp_path / "y.flac").write_bytes(content)
+    try:
+        got = data.read_audio(tmp_path / "y.flac", 16_000)
+    except UserError:
+        return
+    assert got.dtype == np.int16
+
+
+# Layouts
+
+
+def folders(root: Path, classes: dict[str, int]) -> Path:
+    for label, count in classes.items():
+        for i in range(count):
+            write(root / label / f"{i}.wav")
+    return root
+
+
+def test_folder_per_class(tmp_path: Path) -> None:
+    root = folders(tmp_path / "set", {"10": 3, "9": 4, "dog": 5})
+    (root / ".hidden").mkdir()
+    write(root / "dog" / "._0.wav")
+    (root / "notes").mkdir()
+    found = data.load(root)
+    assert found.labels == ("9", "10", "dog")
+    assert found.counts() == {"9": 4, "10": 3, "dog": 5}
+    assert "notes" in found.warnings[0]
+    assert {clip.name for clip in found.clips} >= {"dog/0.wav", "9/3.wav"}
+    assert found.clips[0].samples(16_000).shape == (1_600,)
+
+
+def test_copies_of_a_recording_stay_together(tmp_path: Path) -> None:
+    root = folders(tmp_path, {"a": 6, "b": 6})
+    for i in range(3):
+        (root / "a" / f"copy{i}.wav").write_bytes((root / "a" / "0.wav").read_bytes())
+    groups = [clip.group for clip in data.load(root).clips if clip.label == 0]
+    assert len(groups) == 9
+    assert len(set(groups)) == 6
+
+
+def test_folders_inside_a_class_are_groups(tmp_path: Path) -> None:
+    for label in "ab":
+        for speaker in ("ann", "bob", "cy"):
+            for i in range(2):
+                write(tmp_path / label / speaker / f"{i}.wav")
+    found = data.load(tmp_path)
+    assert found.folds == ("ann", "bob", "cy")
+    assert {clip.fold for clip in found.split("bob")[2].clips} == {"bob"}
+
+
+def test_esc50_layout_with_other_suffix(tmp_path: Path) -> None:
+    rows = ["filename,fold,target,category,src_file"]
+    for fold in (1, 2, 3):
+        for i, label in enumerate(("dog", "rain")):
+            for take in "AB":
+                write(tmp_path / "audio" / f"{fold}-{i}-{take}.ogg", noise(8_000))
+                rows.append(f"{fold}-{i}-{take}.wav,{fold},{i},{label},{fold}{i}")
+    (tmp_path / "meta").mkdir()
+    (tmp_path / "meta" / "esc50.csv").write_text("\n".join(rows))
+    found = data.load(tmp_path)
+    assert (found.labels, found.folds, len(found)) == (("dog", "rain"), ("1", "2", "3"), 12)
+    train, validation, test = found.split("2")
+    assert {clip.fold for clip in test.clips} == {"2"}
+    assert not {clip.group for clip in train.clips} & {clip.group for clip in validation.clips}
+
+
+def speech_commands(root: Path) -> Path:
+    for label in ("yes", "no"):
+        for speaker in range(8):
+            for take in range(2):
+                write(root / label / f"{speaker:08x}_nohash_{take}.wav")
+    write(root / "_background_noise_" / "tap.wav")
+    both = [f"{label}/{{:08x}}_nohash_{take}.wav" for label in ("yes", "no") for take in range(2)]
+    (root / "validation_list.txt").write_text("\n".join(row.format(6) for row in both))
+    (root / "testing_list.txt").write_text("\n".join(row.format(7) for row in both))
+    return root
+
+
+def test_speech_commands(tmp_path: Path) -> None:
+    found = data.load(speech_commands(tmp_path))
+    assert found.labels == ("no", "yes")
+    assert [clip.name for clip in found.noise] == ["_background_noise_/tap.wav"]
+    parts = found.split()
+    assert [{clip.group for clip in part.clips} for part in parts[1:]] == [{"00000006"}, {"00000007"}]
+    assert len(parts[0]) == 24
+
+
+def test_speech_commands_without_a_class_folder(tmp_path: Path) -> None:
+    speech_commands(tmp_path)
+    with (tmp_path / "testing_list.txt").open("a") as file:
+        file.write("\nmarvin/00000007_nohash_0.wav\n")
+    with pytest.raises(UserError, match="missing: marvin"):
+        data.load(tmp_path)
+
+
+@pytest.mark.parametrize("inner", ["", "recordings"])
+def test_fsdd_flat_or_not(tmp_path: Path, inner: str) -> None:
+    for digit in range(11):
+        for speaker in ("al", "bo", "c_d"):
+            write(tmp_path / inner / f"{digit}_{speaker}_0.wav", rate=8_000)
+    found = data.load(tmp_path)
+    assert found.labels == tuple(map(str, range(11)))
+    assert found.folds == ("al", "bo", "c_d")
+    assert len(found.split("c_d")[2]) == 11
+
+
+def manifest(root: Path, text: str) -> Path:
+    for i in range(6):
+        write(root / "x" / f"{i}.wav")
+    (root / "list.csv").write_text(text)
+    return root / "list.csv"
+
+
+def test_manifest(tmp_path: Path) -> None:
+    rows = "".join(
+        f"x/{i}.wav,{'ab'[i % 2]},g{i // 2},{('train', 'val', 'test')[i // 2]}\n" for i in range(6)
+    )
+    found = data.load(manifest(tmp_path, "\ufeffpath,label,group,split\n" + rows))
+    parts = found.split()
+    assert [[clip.name for clip in part.clips] for part in parts] == [
+        ["x/0.wav", "x/1.wav"],
+        ["x/2.wav", "x/3.wav"],
+        ["x/4.wav", "x/5.wav"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", "no column label, path"),
+        ("path,name\nx/0.wav,a\n", "no column label"),
+        ("path,label\n", "lists no clips"),
+        ("path,label\nx/0.wav,a\nx/1.wav,\n", "label is empty"),
+        ('path,label\nx/0.wav,"a,b"\n', "rename it, for example to 'a b'"),
+        ("path,label\nx/0.wav,a,b\n", "more cells"),
+        ("path,label\nx/0.wav,a\nx/0.wav,b\n", "keep one"),
+        ("path,label,split\nx/0.wav,a,later\n", "write train, validation or test"),
+        ("path,label\nx/0.wav,a\nx/1.wav,a\n", "one class only"),
+        ("path,label\nno.wav,a\nx/1.wav,b\n", "1 of 2 clips .50 %. cannot be read"),
+        ("path,label\nno.wav,a\nnot.wav,b\n", "none of 2 clips"),
+        ("path,label\nx/0.wav,a\0\n", "line 2|UTF-8"),
+    ],
+)
+def test_bad_manifest_is_one_line(tmp_path: Path, text: str, expected: str) -> None:
+    path = manifest(tmp_path, text)
+    with pytest.raises(UserError, match=expected) as error:
+        data.load(path)
+    line(error)
+
+
+def test_manifest_in_another_encoding(tmp_path: Path) -> None:
+    path = manifest(tmp_path, "")
+    path.write_bytes("path,label\nx/0.wav,é\n".encode("latin-1"))
+    with pytest.raises(UserError, match="UTF-8"):
+        data.load(path)
+
+
+def test_group_on_both_sides_is_refused(tmp_path: Path) -> None:
+    rows = "".join(f"x/{i}.wav,{'ab'[i % 2]},g,{('train', 'val', 'test')[i // 2]}\n" for i in range(6))
+    with pytest.raises(UserError, match="'g' is in train"):
+        data.load(manifest(tmp_path, "path,label,group,split\n" + rows)).split()
+
+
+@pytest.mark.parametrize("name", ["nothing", "pictures", "one.wav"])
+def test_unrecognisable_says_found_and_expected(tmp_path: Path, name: str) -> None:
+    (tmp_path / "nothing").mkdir()
+    (tmp_path / "pictures").mkdir()
+    for i in range(3):
+        (tmp_path / "pictures" / f"{i}.png").write_bytes(b"x")
+    write(tmp_path / "one.wav")
+    with pytest.raises(UserError) as error:
+        data.load(tmp_path / name)
+    assert {"nothing": "no files", "pictures": "3 .png", "one.wav": "one file"}[name] in line(error)
+
+
+def test_missing_directory() -> None:
+    with pytest.raises(UserError, match="no data at"):
+        data.load("no-such-directory")
+
+
+def test_few_broken_countare_left_out_and_named(tmp_path: Path) -> None:
+    root = folders(tmp_path, {"a": 10, "b": 10})
+    (root / "a" / "3.wav").write_bytes(b"RIFF")
+    found = data.load(root)
+    assert len(found) == 19
+    assert any("3.wav" in warning for warning in found.warnings)
+    assert found.split()[0].warnings == found.warnings
+    for i in range(4, 7):
+        (root / "a" / f"{i}.wav").write_bytes(b"")
+    with pytest.raises(UserError, match=r"4 of 20 clips \(20 %\)"):
+        data.load(root)
+
+
+def test_a_class_with_one_clip(tmp_path: Path) -> None:
+    found = data.load(folders(tmp_path, {"a": 8, "b": 8, "rare": 1}))
+    train, validation, test = found.split()
+    assert train.counts()["rare"] == 1
+    assert any("no test clip of rare" in warning for warning in test.warnings)
+    assert validation.counts()["rare"] == 0
+
+
+def test_two_countcannot_be_split(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="at least 3 sources"):
+        data.load(folders(tmp_path, {"a": 1, "b": 1})).split()
+
+
+def test_unknown_fold_names_the_known(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="room-00, room-01"):
+        data.load("synthetic", clips_per_class=3).split("elsewhere")
+
+
+def test_class_only_in_the_held_out_fold(tmp_path: Path) -> None:
+    for speaker in "abc":
+        for label in ("no", "yes") if speaker == "c" else ("no",):
+            write(tmp_path / f"{label}_{speaker}_0.wav")
+    with pytest.raises(UserError, match="'yes' has 1 clip, none is left for training"):
+        data.load(tmp_path).split("c")
+
+
+# Labels, hashes, splits
+
+
+@pytest.mark.parametrize(
+    "label", ["a,b", "{x", 'say "hi"', "two\nlines", "", "  ", "bell\x07", "back\\slash", "a" * 65]
+)
+def test_bad_labels_are_refused(label: str) -> None:
+    with pytest.raises(UserError) as error:
+        data.check_label(label, "here")
+    assert line(error).startswith("here: ")
+
+
+@pytest.mark.parametrize("label", ["dog", "baby's cry", "Türklingel", "犬", "a b", "<b>&amp;", "50 %"])
+def test_good_labels_stay(label: str) -> None:
+    assert data.check_label(label, "here") == label
+
+
+@settings(max_examples=200, deadline=None)
+@given(label=st.text(max_size=80))
+def test_accepted_labels_are_safe(label: str) -> None:
+    try:
+        clean = data.check_label(label, "here")
+    except UserError:
+        return
+    assert clean
+    assert not set(clean) & set(',{}"\\\n\r\0\u2028\u2029')
+    assert data.check_label(clean, "again") == clean
+
+
+def test_hash_follows_contents_not_place(tmp_path: Path) -> None:
+    first = folders(tmp_path / "one" / "set", {"a": 3, "b": 3})
+    second = tmp_path / "two" / "set"
+    for path in first.rglob("*.wav"):
+        (second / path.parent.name).mkdir(parents=True, exist_ok=True)
+        (second / path.parent.name / path.name).write_bytes(path.read_bytes())
+    before = data.load(first).sha256()
+    assert data.load(second).sha256() == before
+    write(second / "a" / "0.wav", noise())
+    assert data.load(second).sha256() != before
+
+
+def made(owners: list[tuple[int, int]]) -> clips.Dataset:
+    """Build a data set of (group, label) pairs."""
+    rows = tuple(
+        clips.Clip(str(i), label, f"g{group}", lambda _: np.zeros(1, np.int16), fold=f"g{group}")
+        for i, (group, label) in enumerate(owners)
+    )
+    return clips.Dataset("made", ("x", "y", "z"), rows)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    owners=st.lists(st.tuples(st.integers(0, 9), st.integers(0, 2)), min_size=1, max_size=60),
+    seed=st.integers(0, 9),
+)
+def test_splits_are_disjoint_complete_and_repeatable(owners: list[tuple[int, int]], seed: int) -> None:
+    dataset = made(owners)
+    try:
+        parts = splits.split(dataset, seed=seed)
+    except UserError:
+        groups_of = [{g for g, label in owners if label == k} for k in range(3)]
+        assert len({g for g, _ in owners}) < 3 or not all(groups_of) or min(map(len, groups_of)) < 3
+        return
+    groups = [{clip.group for clip in part.clips} for part in parts]
+    assert all(groups)
+    assert not groups[0] & groups[1] | groups[0] & groups[2] | groups[1] & groups[2]
+    assert sorted(clip.name for part in parts for clip in part.clips) == sorted(
+        clip.name for clip in dataset.clips
+    )
+    assert [p.clips for p in splits.split(dataset, seed=seed)] == [p.clips for p in parts]
+
+
+def test_every_class_keeps_its_share() -> None:
+    parts = made([(i, i % 3) for i in range(300)]).split()
+    for part, share in zip(parts, (70, 15, 15), strict=True):
+        assert all(abs(count - share) <= 1 for count in part.counts().values())
+
+
+def test_every_fold_is_tested_once() -> None:
+    dataset = made([(i % 5, i % 3) for i in range(60)])
+    tested = [clip.name for fold in dataset.folds for clip in dataset.split(fold)[2].clips]
+    assert sorted(tested) == sorted(clip.name for clip in dataset.clips)
+
+
+# Windows
+
+
+def test_window_finds_the_sound() -> None:
+    x = np.zeros(10_000, np.int16)
+    x[7_000:7_400] = 9_000
+    got = data.window(x, 1_000)
+    assert got.shape == (1_000,)
+    assert (got == 9_000).sum() == 400
+    for seed in range(20):
+        assert (data.window(x, 1_000, np.random.default_rng(seed)) == 9_000).any()
+
+
+def test_short_countlie_in_their_own_noise() -> None:
+    x = np.rint(RNG.normal(0, 50, 2_000)).astype(np.int16)
+    x[800:1_200] = 20_000
+    got = data.window(x, 16_000)
+    assert np.array_equal(got[7_000:9_000], x)
+    assert 20 < got[:7_000].std() < 80
+    assert np.array_equal(got, data.window(x, 16_000))
+    assert not data.window(np.zeros(10, np.int16), 100).any()
+
+
+@settings(max_examples=60, deadline=None)
+@given(size=st.integers(1, 5_000), n=st.integers(1, 3_000), most=st.integers(1, 12))
+def test_windows_have_the_right_shape(size: int, n: int, most: int) -> None:
+    x = np.random.default_rng(size).integers(-99, 99, size).astype(np.int16)
+    got = data.windows(x, n, most)
+    assert got.shape[1] == n
+    assert 1 <= got.shape[0] <= most
+    assert data.window(x, n, np.random.default_rng(n)).shape == (n,)
+
+
+def test_silent_windows_are_left_out() -> None:
+    x = np.zeros(50_000, np.int16)
+    x[:5_000] = 5_000
+    assert data.windows(x, 10_000).shape[0] == 1
+    assert data.windows(np.full(50_000, 7, np.int16), 10_000).shape[0] == 9
+
+
+# Real sets
+
+
+@pytest.mark.parametrize(
+    ("name", "count", "labels", "folds"), [("fsdd", 2_500, 10, 5), ("esc10", 320, 10, 4)]
+)
+def test_real_sets(name: str, count: int, labels: int, folds: int) -> None:
+    if not (SHARED / name).is_dir():
+        pytest.skip(f"no {name} in {SHARED}: set EARKIT_SHARED")
+    found = data.load(SHARED / name)
+    assert (len(found), len(found.labels), len(found.folds), found.warnings) == (count, labels, folds, ())
+    train, validation, test = found.split(found.folds[0])
+    assert not {c.group for c in train.clips} & {c.group for c in validation.clips + test.clips}
+    assert found.clips[0].samples(16_000).std() > 10
+
+
+def test_layout_table_has_no_duplicates() -> None:
+    assert len(set(layouts.LAYOUTS)) == len(layouts.LAYOUTS) == 5

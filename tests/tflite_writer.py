@@ -1,0 +1,154 @@
+"""Writes small .tflite files for the tests, through the schema that ships with tflite_micro."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import flatbuffers
+import numpy as np
+from tflite_micro.tensorflow.lite.micro.python import schema_py_generated as schema
+
+TYPES = {
+    "float32": schema.TensorType.FLOAT32,
+    "int32": schema.TensorType.INT32,
+    "int64": schema.TensorType.INT64,
+    "int16": schema.TensorType.INT16,
+    "int8": schema.TensorType.INT8,
+    "uint8": schema.TensorType.UINT8,
+    "bool": schema.TensorType.BOOL,
+}
+# Ops whose options table is not the op's name in camel case + "Options".
+OPTIONS = {
+    "CONV_2D": "Conv2DOptions",
+    "DEPTHWISE_CONV_2D": "DepthwiseConv2DOptions",
+    "AVERAGE_POOL_2D": "Pool2DOptions",
+    "MAX_POOL_2D": "Pool2DOptions",
+    "L2_NORMALIZATION": "L2NormOptions",
+    "MEAN": "ReducerOptions",
+    "SUM": "ReducerOptions",
+    "REDUCE_MAX": "ReducerOptions",
+    "REDUCE_MIN": "ReducerOptions",
+    "MAXIMUM": "MaximumMinimumOptions",
+    "MINIMUM": "MaximumMinimumOptions",
+    "PADV2": "PadV2Options",
+    "BATCH_MATMUL": "BatchMatMulOptions",
+    "RESIZE_NEAREST_NEIGHBOR": "ResizeNearestNeighborOptions",
+}
+ENUMS = {
+    "padding": schema.Padding,
+    "fused_activation_function": schema.ActivationFunctionType,
+    "mode": schema.MirrorPadMode,
+}
+
+
+@dataclass(frozen=True)
+class Value:
+    """A tensor to write: `scale` is a float or one a channel along `axis`; `data` makes it a constant."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str = "int8"
+    scale: Any = None
+    zero_point: Any = 0
+    axis: int = 0
+    data: Any = None
+
+
+@dataclass(frozen=True)
+class Op:
+    """A node to write: inputs and outputs by value (None: absent), options by their snake-case schema names."""
+
+    name: str
+    inputs: Sequence[Value | None]
+    outputs: Sequence[Value]
+    options: dict[str, Any] = field(default_factory=dict)
+    version: int = 1
+
+
+def constant(name: str, data: Any, dtype: str = "int32", scale: Any = None, zero_point: Any = 0, axis: int = 0) -> Value:
+    """Return a constant value with the shape of its data."""
+    array = np.asarray(data, dtype)
+    return Value(name, array.shape, dtype, scale, zero_point, axis, array)
+
+
+def model(
+    inputs: Sequence[Value], nodes: Sequence[Op], constants: Sequence[Value], outputs: Sequence[Value]
+) -> bytes:
+    """Return a .tflite file. Constants may also just appear among the inputs of the nodes."""
+    values: dict[str, Value] = {}
+    for value in (*inputs, *constants, *(v for n in nodes for v in (*n.inputs, *n.outputs) if v is not None)):
+        assert values.setdefault(value.name, value) is value or values[value.name].shape == value.shape
+    index = {name: i for i, name in enumerate(values)}
+    made = schema.ModelT()
+    made.version = 3
+    made.description = "test"
+    made.buffers = [schema.BufferT()]
+    made.operatorCodes = []
+    graph = schema.SubGraphT()
+    graph.tensors = [_tensor(value, made.buffers) for value in values.values()]
+    graph.inputs = np.array([index[v.name] for v in inputs], np.int32)
+    graph.outputs = np.array([index[v.name] for v in outputs], np.int32)
+    graph.operators = [_operator(node, index, made.operatorCodes) for node in nodes]
+    made.subgraphs = [graph]
+    builder = flatbuffers.Builder(1024)
+    builder.Finish(made.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
+
+
+def _tensor(value: Value, buffers: list[Any]) -> Any:
+    made = schema.TensorT()
+    made.name = value.name
+    made.shape = np.array(value.shape, np.int32)
+    made.type = TYPES[value.dtype]
+    made.buffer = 0
+    if value.data is not None:
+        buffer = schema.BufferT()
+        buffer.data = np.frombuffer(np.ascontiguousarray(value.data).tobytes(), np.uint8)
+        made.buffer = len(buffers)
+        buffers.append(buffer)
+    if value.scale is not None:
+        made.quantization = schema.QuantizationParametersT()
+        made.quantization.scale = np.atleast_1d(np.asarray(value.scale, np.float32))
+        zero_point = np.broadcast_to(np.asarray(value.zero_point, np.int64), made.quantization.scale.shape)
+        made.quantization.zeroPoint = np.ascontiguousarray(zero_point)
+        made.quantization.quantizedDimension = value.axis
+    return made
+
+
+def _operator(node: Op, index: dict[str, int], codes: list[Any]) -> Any:
+    code = schema.OperatorCodeT()
+    code.builtinCode = getattr(schema.BuiltinOperator, node.name)
+    code.deprecatedBuiltinCode = min(code.builtinCode, 127)
+    code.version = node.version
+    made = schema.OperatorT()
+    made.opcodeIndex = len(codes)
+    codes.append(code)
+    made.inputs = np.array([-1 if v is None else index[v.name] for v in node.inputs], np.int32)
+    made.outputs = np.array([index[v.name] for v in node.outputs], np.int32)
+    table = OPTIONS.get(node.name) or "".join(p.capitalize() for p in node.name.split("_")) + "Options"
+    if hasattr(schema, table + "T"):
+        made.builtinOptionsType = getattr(schema.BuiltinOptions, table)
+        made.builtinOptions = getattr(schema, table + "T")()
+        for key, setting in node.options.items():
+            enum = ENUMS.get(key)
+            camel = key.split("_")[0] + "".join(part.capitalize() for part in key.split("_")[1:])
+            assert hasattr(made.builtinOptions, camel), (table, key)
+            setattr(made.builtinOptions, camel, getattr(enum, setting) if enum else setting)
+    return made
+
+
+def invoke(model_bytes: bytes, *inputs: Any, arena: int | None = None) -> list[Any]:
+    """Return the outputs of the TFLM interpreter for one set of inputs."""
+    from tflite_micro.python.tflite_micro import runtime
+
+    interpreter = runtime.Interpreter.from_bytes(model_bytes, arena_size=arena)
+    for position, array in enumerate(inputs):
+        interpreter.set_input(array, position)
+    interpreter.invoke()
+    return [np.array(interpreter.get_output(i)) for i in range(_outputs(model_bytes))]
+
+
+def _outputs(model_bytes: bytes) -> int:
+    return int(schema.Model.GetRootAsModel(model_bytes, 0).Subgraphs(0).OutputsLength())
