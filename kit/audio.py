@@ -1,4 +1,4 @@
-"""Sources of sound for the board: a file or the microphone, as int16 mono blocks, at real time or as fast as it goes.
+"""Sources of sound for the board: a file or the microphone, as int16 mono blocks, at real time or faster.
 
 A source yields blocks of 1/BLOCKS_A_SECOND s at the model's rate. Where sound was lost (the microphone or
 the board did not keep up), it yields an int: so many samples are missing here.
@@ -10,7 +10,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +108,7 @@ def microphone(rate: int, stop: threading.Event) -> Source:
     sounddevice = _portaudio()
     heard: queue.Queue[Samples | int] = queue.Queue(maxsize=int(BEHIND * BLOCKS_A_SECOND))
     source_rate, stream = _opened(sounddevice, rate, heard)
-    return _heard(stream, heard, source_rate, rate, stop)
+    return _heard(_running(stream, sounddevice), heard, source_rate, rate, stop)
 
 
 def _portaudio() -> Any:
@@ -138,7 +138,9 @@ def _opened(sounddevice: Any, rate: int, heard: queue.Queue[Samples | int]) -> t
             )
         except sounddevice.PortAudioError as error:
             why = error
-    raise UserError(f"the microphone cannot be opened ({_line(why)}): close other programs, or {FILE_INSTEAD}")
+    raise UserError(
+        f"the microphone cannot be opened ({_line(why)}): close other programs, or {FILE_INSTEAD}"
+    )
 
 
 def _collector(heard: queue.Queue[Samples | int]) -> Callable[..., None]:
@@ -160,19 +162,25 @@ def _collector(heard: queue.Queue[Samples | int]) -> Callable[..., None]:
 
 
 def _heard(
-    stream: Any, heard: queue.Queue[Samples | int], source_rate: int, rate: int, stop: threading.Event
+    running: AbstractContextManager[Any],
+    heard: queue.Queue[Samples | int],
+    source_rate: int,
+    rate: int,
+    stop: threading.Event,
 ) -> Source:
-    """Yield what the microphone collects until `stop`; it is opened now and closed at the end."""
+    """Yield what the microphone collects until `stop`."""
     import soxr
 
     resample = soxr.ResampleStream(source_rate, rate, 1, dtype="int16", quality="HQ")
-    with _running(stream):
+    with running as stream:
         while not stop.is_set():
             try:
                 block = heard.get(timeout=0.1)
             except queue.Empty:
                 if not stream.active:
-                    raise UserError(f"the microphone went away: plug it in again, or {FILE_INSTEAD}") from None
+                    raise UserError(
+                        f"the microphone went away: plug it in again, or {FILE_INSTEAD}"
+                    ) from None
                 continue
             if source_rate == rate:
                 yield block
@@ -183,10 +191,15 @@ def _heard(
 
 
 @contextmanager
-def _running(stream: Any) -> Iterator[None]:
+def _running(stream: Any, sounddevice: Any) -> Iterator[Any]:
+    """Start the stream; close it at the end."""
     try:
         stream.start()
-        yield
+        yield stream
+    except sounddevice.PortAudioError as error:
+        raise UserError(
+            f"the microphone does not start ({_line(error)}): try again, or {FILE_INSTEAD}"
+        ) from None
     finally:
         stream.close()
 

@@ -45,15 +45,19 @@ def whole(low: int) -> Callable[[str], int]:
     return parse
 
 
-def share(text: str) -> float:
-    """Return `text` as a number between 0 and 1, for argparse."""
-    try:
-        value = float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
-    if not 0 <= value <= 1:  # false for NaN too
-        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
-    return value
+def number(low: float, high: float) -> Callable[[str], float]:
+    """Return a type for argparse: a number from `low` to `high`."""
+
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+        if not low <= value <= high:  # false for NaN too
+            raise argparse.ArgumentTypeError(f"{text} is not between {low:g} and {high:g}")
+        return value
+
+    return parse
 
 
 def path(text: str) -> str:
@@ -91,9 +95,15 @@ def _compress(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("family", metavar="FAMILY", help="see `earkit models`")
     parser.add_argument("--size", default="micro", help="size of the family (default: micro)")
     _data(parser, "synthetic")
-    parser.add_argument("--board", help="refuse a model that does not fit this board")
-    parser.add_argument("--teacher", type=path, metavar="FILE", help=".keras, .onnx or .tflite to learn from")
+    parser.add_argument("--board", help="say so if the model does not fit this board")
+    parser.add_argument(
+        "--teacher", type=path, metavar="FILE|SIZE", help=".keras, .onnx, .tflite, .npz, a larger size, or none"
+    )
+    parser.add_argument("--seconds", type=number(0.1, 60), help="of sound in one input (default: the clips' median)")
     parser.add_argument("--epochs", type=whole(1), help="most epochs of each training stage")
+    parser.add_argument("--keep", type=number(0.01, 1), default=0.7, help="share of units kept by pruning (default: 0.7)")
+    parser.add_argument("--scratch", action="store_true", help="also train without the teacher, to compare")
+    parser.add_argument("--clips-per-class", type=whole(2), metavar="N", help="of the synthetic set")
     parser.add_argument("--seed", type=whole(0), default=0)
     parser.add_argument("-o", "--output", type=path, metavar="BUNDLE", help="default: bundles/FAMILY-SIZE")
 
@@ -120,7 +130,7 @@ def _listen(parser: argparse.ArgumentParser) -> None:
     _build(parser)
     parser.add_argument("--source", type=path, default="mic", help="mic, or a sound file (default: mic)")
     parser.add_argument("--fast", action="store_true", help="as fast as possible instead of real time")
-    parser.add_argument("--threshold", type=share, help="probability that makes an event, 0 to 1")
+    parser.add_argument("--threshold", type=number(0, 1), help="probability that makes an event, 0 to 1")
 
 
 def _profile(parser: argparse.ArgumentParser) -> None:

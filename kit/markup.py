@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import html
 import re
+import unicodedata
 
-VOID = {"img", "rect", "wbr"}
+VOID = {"img", "wbr"}
 
 
 class Html(str):
@@ -18,7 +19,7 @@ def tag(name: str, *children: str, **attributes: object) -> Html:
     Attributes that are None are left out; `class_` and `data_x` stand for `class` and `data-x`.
     """
     pairs = "".join(
-        f' {key.rstrip("_").replace("_", "-")}="{html.escape(str(value))}"'
+        f' {key.rstrip("_").replace("_", "-")}="{html.escape(printable(str(value)))}"'
         for key, value in attributes.items()
         if value is not None
     )
@@ -33,10 +34,9 @@ def join(*parts: str) -> Html:
 
 
 def printable(text: str) -> str:
-    """Return text with what HTML does not allow shown as U+FFFD: controls, lone surrogates."""
-    return "".join(
-        char if char in "\n\t" or char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text
-    )
+    """Return text with what a page must not hold shown as U+FFFD: controls, surrogates, bidi overrides."""
+    wrong = {char for char in set(text) - {"\n"} if unicodedata.category(char) in {"Cc", "Cf", "Cs"}}
+    return text.translate({ord(char): "\N{REPLACEMENT CHARACTER}" for char in wrong}) if wrong else text
 
 
 def breakable(name: str) -> Html:

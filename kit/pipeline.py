@@ -11,8 +11,10 @@ import boards
 from boards.errors import UserError
 from kit.outputs import room_for
 from kit.progress import Progress, silent
+from kit.silence import import_keras
 
 if TYPE_CHECKING:
+    from boards import Board
     from firmware.compiler.build import Build
     from kit.records import Run
     from quantize.bundle import Bundle
@@ -28,27 +30,36 @@ def compress(
     out: Path,
     *,
     board: str | None = None,
-    teacher: Path | None = None,
-    held_out: str | None = None,
-    epochs: int | None = None,
-    seed: int = 0,
     progress: Progress = silent,
+    **choices: Any,
 ) -> Bundle:
-    """Train, distil, prune and quantise `family` on `data` into the bundle `out`."""
+    """Train, distil, prune and quantise `family` on `data` into the bundle `out`.
+
+    `choices` go to `quantize.compress.compress` as they are: teacher, held_out, seed, keep, epochs …
+
+    Raises:
+        UserError: any that the stages raise, or the finished model does not fit `board`.
+    """
+    from models import registry
     from quantize import compress as stages
 
-    return stages.compress(
-        family,
-        size,
-        data,
-        board=boards.load(board) if board else None,
-        teacher=teacher,
-        seed=seed,
-        out=out,
-        held_out=held_out,
-        epochs=epochs,
-        progress=progress,
-    )
+    target = boards.load(board) if board else None
+    if size not in (sizes := registry.card(family).sizes):
+        raise UserError(f"no size {size!r} of {family}; known: {', '.join(sizes)}")
+    import_keras()
+    made = stages.compress(family, size, data, out=out, progress=progress, **choices)
+    if target is not None:
+        fits(made, target)
+    return made
+
+
+def fits(bundle: Bundle, board: Board) -> None:
+    """Raise UserError if the bundle's model cannot fit the board, whatever the code takes."""
+    from firmware.compiler import fit, passes, plan, read_tflite
+    from models import frontend
+
+    graph = passes.run(read_tflite.read(bundle.model(), f"{bundle.family} {bundle.size}"))
+    fit.check_fits(graph, plan.plan(graph), board, frontend.tables(bundle.frontend))
 
 
 def compile(

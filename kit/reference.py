@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ import numpy.typing as npt
 
 from boards.errors import UserError
 from kit.progress import Progress, silent
+from kit.silence import import_keras, native_silence
 
 Floats = npt.NDArray[np.float32]
 BATCH = 32
@@ -108,7 +107,7 @@ def tflite(model: bytes, name: str) -> Reference:
     """Return a `.tflite` in memory as a reference on this CPU; int8 ends are scaled to float and back."""
     from ai_edge_litert.interpreter import Interpreter
 
-    with _native_silence():
+    with native_silence():
         interpreter = Interpreter(model_content=model, num_threads=os.cpu_count())
         interpreter.allocate_tensors()
     into, out = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
@@ -119,20 +118,6 @@ def tflite(model: bytes, name: str) -> Reference:
         return _unscaled(interpreter.get_tensor(out["index"]), out)
 
     return Reference(name, tuple(int(size) for size in into["shape"][1:]), answer, _cpu(), batches=False)
-
-
-@contextmanager
-def _native_silence() -> Iterator[None]:
-    """Keep what native code says on stderr off it: LiteRT announces its delegate and no setting stops it."""
-    sys.stderr.flush()
-    kept = os.dup(2)
-    try:
-        with open(os.devnull, "wb") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
 
 
 def _scaled(x: Floats, detail: dict[str, Any]) -> npt.NDArray[Any]:
@@ -165,6 +150,7 @@ def _onnx(path: Path) -> Reference:
 
 
 def _keras(path: Path) -> Reference:
+    import_keras()
     import keras
 
     return net(keras.models.load_model(path, compile=False, safe_mode=True), path.name)

@@ -48,22 +48,24 @@ def page(runs: Sequence[Run]) -> str:
     Raises:
         UserError: a record is not one that this earkit writes.
     """
-    parts = [_overview(runs)] if len(runs) > 1 else []
-    for index, run in enumerate(runs):
-        try:
-            parts.append(_run(run, index))
-        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-            detail = f"{type(error).__name__}: {' '.join(str(error).split())}"
-            raise UserError(
-                f"run {run.name!r}: its record is damaged or of another version ({detail}): profile it again"
-            ) from error
+    articles = [_checked(run, index) for index, run in enumerate(runs)]
+    overview = [_overview(runs)] if len(runs) > 1 else []
     title = runs[0].name if len(runs) == 1 else f"{len(runs)} runs"
     template = Template(TEMPLATE.read_text(encoding="utf-8"))
-    return template.substitute(title=join(title), body=join(*parts))
+    return template.substitute(title=join(title), body=join(*overview, *articles))
+
+
+def _checked(run: Run, index: int) -> Html:
+    try:
+        return _run(run, index)
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        detail = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise UserError(
+            f"run {run.name!r}: its record is damaged or of another version ({detail}): profile it again"
+        ) from error
 
 
 def _run(run: Run, index: int) -> Html:
-    head = tag("h2", run.name) if index >= 0 else Html()
     parts = [
         sections.tiles(run),
         tag("div", sections.stages(run), sections.against(run), class_="pair"),
@@ -72,7 +74,7 @@ def _run(run: Run, index: int) -> Html:
         sections.listening(run),
         sections.provenance(run),
     ]
-    return tag("article", head, *parts, id=f"run-{index}")
+    return tag("article", tag("h2", run.name), *parts, id=f"run-{index}")
 
 
 def _overview(runs: Sequence[Run]) -> Html:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from argparse import Namespace
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -83,23 +84,34 @@ def doctor(args: Namespace) -> int:
 def compress(args: Namespace) -> int:
     """Train, distil, prune and quantise a family into a bundle."""
     out = Path(args.output or f"bundles/{args.family}-{args.size}")
+    began = time.monotonic()
     with shown() as progress:
-        record = pipeline.compress(
+        bundle = pipeline.compress(
             args.family,
             args.size,
             args.data,
             out,
             board=args.board,
-            teacher=Path(args.teacher) if args.teacher else None,
+            progress=progress,
+            teacher=args.teacher,
             held_out=args.held_out,
             epochs=args.epochs,
             seed=args.seed,
-            progress=progress,
+            keep=args.keep,
+            clips_per_class=args.clips_per_class,
+            seconds=args.seconds,
+            scratch=args.scratch,
         )
+    evaluation = bundle.evaluation()
     if args.json:
-        terminal.json_object(record)
-    else:
-        _figures(record)
+        record = {"bundle": str(out), "family": bundle.family, "size": bundle.size, "evaluation": evaluation}
+        terminal.json_object({**record, "seconds": round(time.monotonic() - began, 1)})
+        return 0
+    stages = [(s["name"], s["what"], s["accuracy"], s["parameters"], s["macs"]) for s in evaluation["stages"]]
+    terminal.table(("stage", "net", "accuracy", "parameters", "MACs"), stages)
+    for note in evaluation["notes"]:
+        print(f"note: {note}")
+    print(f"{out}: int8 {len(bundle.model()):,} bytes, {evaluation['data']['test']} test clips; next: earkit compile {out}")
     return 0
 
 
@@ -202,10 +214,6 @@ def _sizes_table(sizes: Mapping[str, Any]) -> None:
     rows += [("RAM, least arena any plan could have", sizes["lower_bound_bytes"])]
     terminal.table(("", "bytes"), rows)
     print(f"{sizes['macs']:,} MACs in {len(sizes['ops'])} ops; compiled in {sizes['seconds']:.2f} s")
-
-
-def _figures(record: Mapping[str, Any]) -> None:
-    terminal.table(("", ""), [(key, value) for key, value in record.items() if not isinstance(value, dict | list)])
 
 
 def _profile_tables(record: Mapping[str, Any]) -> None:

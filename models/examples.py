@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,29 +59,29 @@ def clip_logits(logits: Floats, owner: NDArray[np.int64]) -> Floats:
 def changed(
     clips: Sequence[Clip],
     front: FrontEnd,
-    copies: int,
+    versions: int,
     sound: Augmentation,
     seed: int,
     noise: Sequence[Clip] = (),
     progress: Progress = nothing,
 ) -> tuple[Floats, Labels]:
-    """Return `copies` versions of all clips one after the other, each differently placed and augmented.
+    """Return `versions` of all clips one after the other, each differently placed and augmented.
 
     The first version is the clips as they are; the same seed gives the same features.
     """
     noises = [clip.samples(front.sample_rate) for clip in noise]
-    versions: list[Any] = [[] for _ in range(copies)]
+    found: list[list[Floats]] = [[] for _ in range(versions)]
     for index, clip in enumerate(clips):
         samples = clip.samples(front.sample_rate)
-        versions[0].append(_features(window(samples, front.samples), front))
-        for copy in range(1, copies):
-            rng = np.random.default_rng((seed, index, copy))
+        found[0].append(_features(window(samples, front.samples), front))
+        for version in range(1, versions):
+            rng = np.random.default_rng((seed, index, version))
             part = window(samples, front.samples, rng)
             part = augment(part, front.sample_rate, rng, sound, noises)
-            versions[copy].append(_features(part, front))
+            found[version].append(_features(part, front))
         progress("features", index + 1, len(clips))
     labels = np.array([clip.label for clip in clips], np.int64)
-    return np.stack([f for version in versions for f in version]), np.tile(labels, copies)
+    return np.stack([features for version in found for features in version]), np.tile(labels, versions)
 
 
 def _features(samples: NDArray[np.int16], front: FrontEnd) -> Floats:

@@ -106,8 +106,8 @@ SIZES = {"full": FULL, "lite": LITE, "micro": MICRO}
 
 RECIPES = {
     "full": Recipe(epochs=60, batch=32, learning_rate=1e-3, mixup=1.0, masks=2, widest=0.064),
-    "lite": Recipe(epochs=12, copies=4),
-    "micro": Recipe(epochs=16, copies=4, learning_rate=8e-3),
+    "lite": Recipe(epochs=12),
+    "micro": Recipe(epochs=16, learning_rate=8e-3),
 }
 
 
@@ -151,7 +151,7 @@ def groups(config: Config) -> tuple[Group, ...]:
     for index, width in enumerate(config.hidden):
         out = Slice(f"{dense[index + 1]}/kernel", 0)
         own = (Slice(f"{dense[index]}/kernel", 1), Slice(f"{dense[index]}/bias", 0), out)
-        found += (Group(f"hidden.{index}", width, own, (out,), "taylor", min(16, width)),)
+        found += (Group(f"hidden.{index}", width, own, (out,), "taylor", min(8, width)),)
     return found
 
 

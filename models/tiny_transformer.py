@@ -131,7 +131,7 @@ def cnn_body_groups(body: Cnn) -> tuple[Group, ...]:
     """Return the channels and hidden units of a CNN; a channel owns its places of the flattened layer."""
     out = Slice("logits/kernel", 0)
     own = (Slice("fc1/kernel", 1), Slice("fc1/bias", 0), out)
-    hidden = Group("body.hidden", body.hidden, own, (out,), "taylor", min(16, body.hidden))
+    hidden = Group("body.hidden", body.hidden, own, (out,), "taylor", min(8, body.hidden))
     return (*stack_groups(body.blocks, (Slice("fc1/kernel", 0),), "body.blocks"), hidden)
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from boards.errors import UserError
 from models import checkpoint as store
+from models.checkpoint import CheckpointError
 from models.blocks import cost
 from models.data import augment
 from models.data.augment import Augmentation
@@ -37,12 +38,17 @@ class Recipe:
     weight_decay: float = 0.01
     clip_norm: float = 5.0
     label_smoothing: float = 0.1
-    copies: int = 1  # versions of the clips, changed as `sound` says, that the epochs use in turn
+    examples: int = 1_000  # an epoch is so many whole versions of all clips that it has at least these
+    pool: int = 4_000  # versions are made, changed as `sound` says, until there are so many examples
     sound: Augmentation = Augmentation()
     mixup: float = 0.0  # α of the Beta distribution; 0: none
     masks: int = 0  # SpecAugment: stretches hidden in time, and as many in frequency
     widest: float = 0.15  # share of the axis that one stretch may hide
     patience: int = 1_000  # epochs without a better validation loss before it stops
+
+    def versions(self, clips: int) -> int:
+        """Return how many versions of `clips` clips are to be made."""
+        return max(1, -(-self.pool // clips))
 
 
 @dataclass(frozen=True)
@@ -137,21 +143,23 @@ def fit_on_arrays(
     *,
     recipe: Recipe,
     seed: int,
+    versions: int = 1,
     changed: Augment | None = None,
     checkpoint: Path | None = None,
     progress: Progress = nothing,
 ) -> History:
-    """Train the classifier `net` on features `x` float32 (N·copies, frames, bands), labels `y` (N·copies,).
+    """Train the classifier `net` on features `x` float32 (N·versions, frames, bands), labels (N·versions,).
 
-    With `recipe.copies` > 1 the arrays hold that many versions of all clips one after the other, and each
-    epoch takes the next one. The input normalisation is set from `x`. Raises what `fit` raises.
+    The arrays hold `versions` of all N clips one after the other; the epochs take them in turn. The input
+    normalisation is set from `x`. Raises what `fit` raises.
     """
     import keras
 
     adapt(net, x)
+    targets = one_hot(y, net.output_shape[-1], recipe.label_smoothing)
     return fit(
         net,
-        epochs_of(x, one_hot(y, net.output_shape[-1], recipe.label_smoothing), recipe, changed),
+        epochs_of(x, targets, recipe, versions, changed),
         score(net, validation),
         keras.losses.CategoricalCrossentropy(from_logits=True),
         recipe=recipe,
@@ -171,7 +179,7 @@ def gradients(net: Any, batches: Iterable[tuple[Floats, Labels]]) -> list[dict[s
 
     before = [np.array(variable) for variable in net.variables]
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    net.compile(keras.optimizers.SGD(1.0), loss, jit_compile=compiler())
+    net.compile(keras.optimizers.SGD(1.0), loss, run_eagerly=True)
     trainable = {name: variable for name, variable in cost.weights(net).items() if variable.trainable}
     start = {name: np.array(variable) for name, variable in trainable.items()}
     found = []
@@ -183,16 +191,20 @@ def gradients(net: Any, batches: Iterable[tuple[Floats, Labels]]) -> list[dict[s
     return found
 
 
-def epochs_of(x: Floats, targets: Floats, recipe: Recipe, changed: Augment | None = None) -> Source:
-    """Return the source that takes copy after copy of `x`, masked and mixed as `recipe` says.
+def epochs_of(
+    x: Floats, targets: Floats, recipe: Recipe, versions: int = 1, changed: Augment | None = None
+) -> Source:
+    """Return the source that takes version after version of `x`, masked and mixed as `recipe` says.
 
     `changed` comes first, for what a family's own training does to features.
     """
-    count = len(x) // recipe.copies
+    clips = len(x) // versions
+    several = min(versions, -(-recipe.examples // clips))
 
     def source(epoch: int, rng: Rng) -> tuple[Floats, Floats]:
-        part = slice(count * (epoch % recipe.copies), count * (epoch % recipe.copies + 1))
-        features, wanted = x[part], targets[part]
+        first = epoch * several
+        taken = np.concatenate([np.arange(clips) + clips * (v % versions) for v in range(first, first + several)])
+        features, wanted = x[taken], targets[taken]
         if changed is not None:
             features = changed(features, rng)
         if recipe.masks:
@@ -325,7 +337,7 @@ class _Run:
         arrays = store.read(self.checkpoint)
         if str(arrays.get("identity")) != self.identity():
             what = f"{self.checkpoint}: is of another recipe, seed or net"
-            raise store.CheckpointError(f"{what}; remove it to start anew")
+            raise CheckpointError(f"{what}; remove it to start anew")
         for name, variables in (("optimiser", self.net.optimizer.variables), ("weight", self.net.variables)):
             for i, variable in enumerate(variables):
                 variable.assign(arrays[f"{name}{i}"])

@@ -1,10 +1,10 @@
 """The bundle: what leaves quantisation and all that a board needs. A folder, or its zip; nothing is pickled.
 
-    bundle.json        the fields of `Bundle`, with the SHA-256 of every other file
-    model.int8.tflite  int8 in, int8 out        model.float.tflite  the same net in float
-    model.qdq.onnx     for TensorRT (optional)  calibration.npz     `features` float32 (N, frames, bands)
-    eval.json          the fields of quantize.evaluate.Evaluation
-    expected.npz       `inputs` int8 (N, …) and the exact `outputs` int8 (N, classes)
+bundle.json        the fields of `Bundle`, with the SHA-256 of every other file
+model.int8.tflite  int8 in, int8 out        model.float.tflite  the same net in float
+model.qdq.onnx     for TensorRT (optional)  calibration.npz     `features` float32 (N, frames, bands)
+eval.json          the fields of quantize.evaluate.Evaluation
+expected.npz       `inputs` int8 (N, …) and the exact `outputs` int8 (N, classes)
 """
 
 from __future__ import annotations
@@ -20,7 +20,16 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, PrivateAttr, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    PrivateAttr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from boards.errors import UserError
 from models.frontend import FrontEnd
@@ -60,6 +69,7 @@ class Provenance(_Checked):
     data_sha256: Sha256
     held_out: str | None
     seed: int
+    settings_sha256: Sha256  # of everything that decided the result
     git_revision: str | None
     teacher: Name
     versions: dict[str, str]  # of the packages that made it
@@ -105,7 +115,9 @@ class Bundle(_Checked):
     @model_validator(mode="after")
     def _agree(self) -> Bundle:
         if self.frontend.sample_rate != self.sample_rate:
-            raise ValueError(f"sample_rate is {self.sample_rate}, the front end's {self.frontend.sample_rate}")
+            raise ValueError(
+                f"sample_rate is {self.sample_rate}, the front end's {self.frontend.sample_rate}"
+            )
         if int(np.prod(self.inputs[0].shape)) != self.frontend.frames * self.frontend.features:
             raise ValueError(f"input {self.inputs[0].shape} does not fit the front end's frames x features")
         if int(np.prod(self.outputs[0].shape)) != len(self.labels):
@@ -121,7 +133,9 @@ class Bundle(_Checked):
         """Return a file of the bundle, checked once more against its hash."""
         data = self._opened().read(name)
         if hashlib.sha256(data).hexdigest() != self.files.get(name):
-            raise UserError(f"{self.path}: {name} is not what bundle.json says (SHA-256 differs): make the bundle again")
+            raise UserError(
+                f"{self.path}: {name} is not what bundle.json says (SHA-256 differs): make the bundle again"
+            )
         return data
 
     def model(self) -> bytes:
@@ -178,7 +192,10 @@ def check_target(out: Path) -> None:
 
 def zipped(bundle: Bundle, out: Path) -> None:
     """Write `bundle` as one zip; the same bundle gives the same bytes."""
-    content = {MANIFEST: bundle._opened().read(MANIFEST), **{name: bundle.read(name) for name in bundle.files}}
+    content = {
+        MANIFEST: bundle._opened().read(MANIFEST),
+        **{name: bundle.read(name) for name in bundle.files},
+    }
     with atomic.replacing(out) as temporary:
         _pack(temporary, content)
 
@@ -209,14 +226,18 @@ def load(path: Path) -> Bundle:
         raise UserError(f"{path}: {missing[0]} is missing: the bundle is not whole; make it again")
     for name, digest in bundle.files.items():
         if store.sha256(name) != digest:
-            raise UserError(f"{path}: {name} is not what bundle.json says (SHA-256 differs): make the bundle again")
+            raise UserError(
+                f"{path}: {name} is not what bundle.json says (SHA-256 differs): make the bundle again"
+            )
     return bundle
 
 
 def _parse(data: bytes, place: str) -> Bundle:
     version = _json(data, place).get("schema_version")
     if version != SCHEMA:
-        raise UserError(f"{place}: schema version {version!r}, this earkit reads {SCHEMA}: use the earkit that made it")
+        raise UserError(
+            f"{place}: schema version {version!r}, this earkit reads {SCHEMA}: use the earkit that made it"
+        )
     try:
         return Bundle.model_validate_json(data)
     except UserError as error:  # the front end checks itself
@@ -251,7 +272,15 @@ def read_npz(data: bytes, place: str) -> dict[str, Array]:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             return {Path(item.filename).stem: _read_npy(archive, item) for item in archive.infolist()}
-    except (ValueError, OSError, EOFError, KeyError, NotImplementedError, zipfile.BadZipFile, RuntimeError) as error:
+    except (
+        ValueError,
+        OSError,
+        EOFError,
+        KeyError,
+        NotImplementedError,
+        zipfile.BadZipFile,
+        RuntimeError,
+    ) as error:
         raise UserError(f"{place}: not a clean .npz: {' '.join(str(error).split())[:200]}") from None
 
 
@@ -263,7 +292,10 @@ def _read_npy(archive: zipfile.ZipFile, item: zipfile.ZipInfo) -> Array:
     if version != (1, 0):
         raise ValueError(f"{item.filename}: npy version {version}")
     shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
-    if dtype.hasobject or int(np.prod(shape, dtype=object)) * dtype.itemsize != item.file_size - stream.tell():
+    if (
+        dtype.hasobject
+        or int(np.prod(shape, dtype=object)) * dtype.itemsize != item.file_size - stream.tell()
+    ):
         raise ValueError(f"{item.filename}: {shape} of {dtype} is not what the file holds")
     stream.seek(0)
     array: Array = np.load(stream, allow_pickle=False)

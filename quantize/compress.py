@@ -6,28 +6,21 @@ not the calibration, not the choice between PTQ and QAT (validation clips decide
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timezone
 from functools import partial
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from boards.errors import UserError
-from firmware.compiler import interp, read_tflite
-from firmware.compiler.graph import Graph
-from models import frontend, registry
-from models.blocks import cost
+from models import registry, train
 from models.frontend import FrontEnd
 from models.registry import Family
 from models.train import Recipe
-from quantize import bundle, calibrate, evaluate, export, int8, prepare, qdq, teachers
-from quantize.bundle import Bundle, Provenance, Tensor
-from quantize.evaluate import Evaluation, Stage, Windows
+from quantize import bundle, calibrate, deploy, distil, export, prepare, prune, record, teachers
+from quantize.bundle import Bundle
+from quantize.evaluate import Windows
 from quantize.prepare import Examples, Splits
 from quantize.stages import Net, Progress, Work, digest, named, silent
 from quantize.teachers import Teacher
@@ -35,10 +28,6 @@ from quantize.worker import Worker
 
 Array = npt.NDArray[Any]
 KEEP = 0.7  # of the units of every group, in pruning
-TOLERANCE = 0.01  # accuracy that PTQ may lose on the validation clips before QAT is tried
-EXPECTED = 8  # inputs whose exact outputs travel with the bundle
-LICENCE = "Apache-2.0"
-PACKAGES = ("ai-edge-quantizer", "keras", "numpy", "tensorflow")
 ALGORITHM = 1  # raise it when a stage changes: work folders of before are then not reused
 FINE_TUNING = {"prune": (0.4, 0.3), "qat": (0.25, 0.02)}  # shares of the recipe's epochs and learning rate
 
@@ -88,24 +77,12 @@ class Job:
             "seed": self.seed,
             "keep": self.keep,
             "scratch": self.scratch,
-            "versions": versions(),
+            "versions": record.versions(),
         }
 
     def build(self, config: dict[str, Any]) -> Any:
         """Return an untrained net of a stored Config."""
         return self.family.net(self.family.from_dict(config), len(self.splits.labels))
-
-
-@dataclass(frozen=True)
-class Quantised:
-    """The files of the last stage, and what is said about them."""
-
-    net: Net
-    float_model: bytes
-    int8_model: bytes
-    ptq_model: bytes | None  # when QAT replaced it
-    onnx: bytes
-    verdict: str
 
 
 def compress(
@@ -193,15 +170,24 @@ def run(job: Job, out: Path, progress: Progress = silent) -> Bundle:
     with Worker(export.PRELOAD) as worker:  # imports TensorFlow while pruning trains
         scratch = _scratch(job, examples, work, progress) if job.scratch and teacher else None
         pruned = _pruned(job, distilled, teacher, examples, work, progress)
-        calibration = _calibration(examples, job.seed)
-        done = _quantised(job, pruned, examples, calibration, work, worker, progress)
-    nets = {"scratch": scratch, "distilled" if teacher else "scratch": distilled, "pruned": done.net}
-    judged = _evaluation(job, teacher, nets, done, test)
-    files = _files(job, done, calibration, test, judged)
-    progress("bundle", 0, 1)
-    saved = bundle.save(_manifest(job, done.int8_model), files, out)
+        calibration = examples.x[calibrate.choose(examples.x, examples.y, seed=job.seed)]
+        files = deploy.quantise(
+            pruned,
+            job.build,
+            calibration,
+            examples,
+            recipe=job.tuning("qat"),
+            seed=job.seed,
+            work=work,
+            worker=worker,
+            progress=progress,
+        )
+    nets = {"scratch": scratch, "distilled" if teacher else "scratch": distilled, "pruned": pruned if job.keep < 1 else None}
+    judged = record.evaluation(job, teacher, nets, files, test, progress)
+    saved = bundle.save(
+        record.manifest(job, pruned, files), record.contents(files, calibration, test, judged), out
+    )
     work.done()
-    progress("bundle", 1, 1)
     return saved
 
 
@@ -224,8 +210,6 @@ def _teacher(job: Job, examples: Examples, test: Windows, work: Work, progress: 
 
 
 def _fresh(job: Job) -> Any:
-    from models import train
-
     return train.seeded(lambda: job.family.net(job.config, len(job.splits.labels)), job.seed)
 
 
@@ -236,8 +220,6 @@ def _distilled(job: Job, teacher: Teacher | None, examples: Examples, work: Work
 
 
 def _distil(job: Job, logits: Array, examples: Examples, work: Work, progress: Progress) -> Net:
-    from quantize import distil
-
     net = _fresh(job)
     distil.distil(
         net,
@@ -254,8 +236,6 @@ def _distil(job: Job, logits: Array, examples: Examples, work: Work, progress: P
 
 
 def _scratch(job: Job, examples: Examples, work: Work, progress: Progress) -> Net:
-    from models import train
-
     def learn() -> Net:
         net = _fresh(job)
         train.fit_on_arrays(
@@ -278,7 +258,6 @@ def _pruned(
 ) -> Net:
     if job.keep == 1:
         return net
-    from quantize import prune
 
     def shrink() -> Net:
         result = prune.prune(

@@ -47,14 +47,15 @@ def distil(
     *,
     recipe: Recipe,
     seed: int,
+    versions: int = 1,
     mix: Mix = Mix(),
     adapted: bool = False,
     checkpoint: Path | None = None,
     progress: Progress = nothing,
 ) -> History:
-    """Train `student` on features `x` float32 (N·copies, frames, bands), labels `y`, and the teacher on `x`.
+    """Train `student` on features `x` float32 (N·versions, frames, bands), labels `y`, and the teacher on `x`.
 
-    The teacher hears every version of every clip once, before training. Copies as in
+    The teacher hears every version of every clip once, before training. Versions as in
     `models.train.fit_on_arrays`; SpecAugment would change what the teacher heard and is left out, mixup
     mixes its logits too. `adapted` keeps the input normalisation that the student has.
 
@@ -75,7 +76,7 @@ def distil(
     plain = Recipe(**{**recipe.__dict__, "masks": 0})
     return fit(
         learner,
-        epochs_of(x, np.concatenate(targets, axis=-1), plain),
+        epochs_of(x, np.concatenate(targets, axis=-1), plain, versions),
         score(student, validation),
         loss(classes, mix),
         recipe=plain,

@@ -58,16 +58,22 @@ def _convert(net: Any, worker: Worker | None, tflite: Path | None = None, onnx: 
 
 def _check(net: Any) -> None:
     if len(net.inputs) != 1 or len(net.outputs) != 1:
-        raise UserError(f"export needs one input and one output; {net.name} has {len(net.inputs)}, {len(net.outputs)}")
+        raise UserError(
+            f"export needs one input and one output; {net.name} has {len(net.inputs)}, {len(net.outputs)}"
+        )
     shape = tuple(net.inputs[0].shape)
     if None in shape[1:]:
-        raise UserError(f"export needs fixed sizes; the input of {net.name} is {shape}: build it with frames and bands")
+        raise UserError(
+            f"export needs fixed sizes; the input of {net.name} is {shape}: build it with frames and bands"
+        )
 
 
 def _classes(net: Any) -> list[list[str]]:
     """Return module and name of each layer class of ours in the net: Keras must be told of them to load it."""
     kinds = {type(layer) for layer in net._flatten_layers(include_self=True, recursive=True)}
-    return sorted([kind.__module__, kind.__name__] for kind in kinds if kind.__module__.split(".")[0] != "keras")
+    return sorted(
+        [kind.__module__, kind.__name__] for kind in kinds if kind.__module__.split(".")[0] != "keras"
+    )
 
 
 def convert(saved: str, classes: Sequence[Sequence[str]], tflite: str | None, onnx: str | None) -> None:

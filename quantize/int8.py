@@ -53,9 +53,13 @@ def quantise(float_model: bytes, calibration: Array, *, worker: Worker | None = 
     if samples.ndim < 2 or not samples.size:
         raise UserError(f"calibration needs samples of shape (N, frames, bands); it is {samples.shape}")
     if not np.isfinite(samples).all():
-        raise UserError(f"calibration has {int((~np.isfinite(samples)).sum())} values that are NaN or infinite")
+        raise UserError(
+            f"calibration has {int((~np.isfinite(samples)).sum())} values that are NaN or infinite"
+        )
     with tempfile.TemporaryDirectory() as folder, borrowed(worker) as process:
-        model, data, out = (str(Path(folder) / name) for name in ("float.tflite", "calibration.npy", "int8.tflite"))
+        model, data, out = (
+            str(Path(folder) / name) for name in ("float.tflite", "calibration.npy", "int8.tflite")
+        )
         Path(model).write_bytes(float_model)
         np.save(data, samples, allow_pickle=False)
         sqnr = process.call("quantize.int8", "convert", model=model, calibration=data, out=out)
@@ -73,7 +77,9 @@ def refuse_float(model: bytes) -> None:
     """Raise UserError, naming ops, if a tensor of `model` is float, or its input or output is not int8."""
     left = [f"{op.name} ({op.output})" for op in operations(model) if "FLOAT32" in op.types]
     if left:
-        raise UserError(f"{len(left)} ops stay float after int8 quantisation: {', '.join(left[:4])}; rewrite them")
+        raise UserError(
+            f"{len(left)} ops stay float after int8 quantisation: {', '.join(left[:4])}; rewrite them"
+        )
     ends = _ends(model)
     if set(ends) != {"INT8"}:
         raise UserError(f"input and output must be int8; they are {', '.join(ends)}")
@@ -140,7 +146,9 @@ def convert(model: str, calibration: str, out: str) -> float:
     some = samples[:: max(1, len(samples) // CHECKED)][:CHECKED]
     expected = run(source, some)
     if not np.isfinite(expected).all():
-        raise UserError("the float model gives NaN or infinity on the calibration set: its weights are broken")
+        raise UserError(
+            "the float model gives NaN or infinity on the calibration set: its weights are broken"
+        )
     return sqnr_db(expected, run(result, some)) if not _has_float(result) else float("inf")
 
 
@@ -195,7 +203,9 @@ def output_sizes(model: bytes) -> dict[str, int]:
 def _signature(model: bytes) -> tuple[str, str]:
     signatures = _parse(model).signatureDefs
     if not signatures or len(signatures) != 1 or len(signatures[0].inputs) != 1:
-        raise UserError("int8 needs a .tflite with one named signature of one input, as quantize.export writes it")
+        raise UserError(
+            "int8 needs a .tflite with one named signature of one input, as quantize.export writes it"
+        )
     return signatures[0].signatureKey.decode(), signatures[0].inputs[0].name.decode()
 
 

@@ -82,7 +82,9 @@ def seconds(clips: Sequence[Clip], rate: int = 16_000) -> float:
     return float(np.clip(round(median * 2) / 2, SHORTEST, LONGEST))
 
 
-def training(splits: Splits, fe: FrontEnd, recipe: Recipe, seed: int, work: Work, progress: Progress) -> Examples:
+def training(
+    splits: Splits, fe: FrontEnd, recipe: Recipe, seed: int, work: Work, progress: Progress
+) -> Examples:
     """Return the features of training and validation for `fe`, as many versions of each clip as `recipe` asks."""
     sound = {"fe": asdict(fe), "copies": recipe.copies, "sound": asdict(recipe.sound)}
 
@@ -110,7 +112,9 @@ def training(splits: Splits, fe: FrontEnd, recipe: Recipe, seed: int, work: Work
 def check_finite(x: Floats) -> None:
     """Raise UserError if a feature is NaN or infinite."""
     if not np.isfinite(x).all():
-        raise UserError(f"{int((~np.isfinite(x)).sum())} training features are NaN or infinite: a clip is damaged")
+        raise UserError(
+            f"{int((~np.isfinite(x)).sum())} training features are NaN or infinite: a clip is damaged"
+        )
 
 
 def test_windows(splits: Splits, fe: FrontEnd, work: Work, progress: Progress) -> Windows:

@@ -48,6 +48,7 @@ def prune(
     rounds: int = 1,
     recipe: Recipe,
     seed: int,
+    versions: int = 1,
     mix: Mix = Mix(),
     checkpoint: Path | None = None,
     progress: Progress = nothing,
@@ -55,7 +56,7 @@ def prune(
     """Return `net` with about `keep` of the units of every group, fine-tuned by distillation.
 
     `net` is `family.net(config, classes)`, trained. The share falls to `keep` in equal steps over `rounds`,
-    each of `recipe.epochs`. The teacher is the unpruned net where none is given. Labels and copies as in
+    each of `recipe.epochs`. The teacher is the unpruned net where none is given. Labels and versions as in
     `quantize.distil.distil`; `checkpoint` gets the round's number in its name.
 
     Raises:
@@ -72,8 +73,20 @@ def prune(
         wanted = {field: ceil(units * share) for field, units in sizes.items()}
         smaller = cut(family, result.config, result.net, x, y, wanted)
         step = None if checkpoint is None else checkpoint.with_stem(f"{checkpoint.stem}-{number + 1}")
-        options = {"recipe": recipe, "seed": seed, "mix": mix, "adapted": True, "checkpoint": step}
-        distil(smaller.net, logits, x, y, validation, progress=progress, **options)
+        distil(
+            smaller.net,
+            logits,
+            x,
+            y,
+            validation,
+            recipe=recipe,
+            seed=seed,
+            versions=versions,
+            mix=mix,
+            adapted=True,
+            checkpoint=step,
+            progress=progress,
+        )
         progress("prune", number + 1, rounds)
         result = _joined(result, smaller)
     return result

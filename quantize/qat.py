@@ -19,7 +19,17 @@ from keras import layers, ops
 
 SHRINK = 0.01  # of the way that a range goes back to the batch's per step
 LEVELS = 255  # steps of int8
-MOVING = ("Reshape", "Permute", "Flatten", "Dropout", "Identity", "Transpose", "MaxPooling2D", "Max", "InputLayer")
+MOVING = (
+    "Reshape",
+    "Permute",
+    "Flatten",
+    "Dropout",
+    "Identity",
+    "Transpose",
+    "MaxPooling2D",
+    "Max",
+    "InputLayer",
+)
 LINEAR = ("Conv2D", "DepthwiseConv2D", "Dense", "EinsumDense", "BatchNormalization")
 FOLDED = ("BatchNormalization", "ReLU")  # joined in int8 with the linear op before them
 
@@ -38,7 +48,6 @@ class FakeQuantise(layers.Layer):
             self.low.assign(_follow(self.low, ops.minimum(ops.min(x), 0.0), ops.minimum))
             self.high.assign(_follow(self.high, ops.maximum(ops.max(x), 0.0), ops.maximum))
         return _straight_through(x, _rounded(x, self.low, self.high))
-
 
     def compute_output_spec(self, x: Any, training: bool | None = None) -> Any:
         """Return the spec of `x`, dense (Keras takes a product with a constant for a sparse tensor)."""

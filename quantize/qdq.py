@@ -32,7 +32,9 @@ def quantise(float_onnx: bytes, calibration: Array, *, worker: Worker | None = N
         UserError: onnxruntime refuses the model, or a zero-point is not 0, which TensorRT would refuse.
     """
     with tempfile.TemporaryDirectory() as folder, borrowed(worker) as process:
-        model, data, out = (str(Path(folder) / name) for name in ("float.onnx", "calibration.npy", "qdq.onnx"))
+        model, data, out = (
+            str(Path(folder) / name) for name in ("float.onnx", "calibration.npy", "qdq.onnx")
+        )
         Path(model).write_bytes(float_onnx)
         np.save(data, np.ascontiguousarray(calibration, np.float32), allow_pickle=False)
         process.call("quantize.qdq", "convert", model=model, calibration=data, out=out)
@@ -97,4 +99,6 @@ def run(model: bytes, samples: Array) -> Array:
 
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
-    return np.concatenate([session.run(None, {name: sample[None].astype(np.float32)})[0] for sample in samples])
+    return np.concatenate(
+        [session.run(None, {name: sample[None].astype(np.float32)})[0] for sample in samples]
+    )

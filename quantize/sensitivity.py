@@ -47,7 +47,9 @@ class Sensitivity:
     layers: tuple[Layer, ...]
 
 
-def rank(float_model: bytes, samples: Array, *, worst: int = WORST, worker: Worker | None = None) -> Sensitivity:
+def rank(
+    float_model: bytes, samples: Array, *, worst: int = WORST, worker: Worker | None = None
+) -> Sensitivity:
     """Return the ops of a float .tflite by their share of the int8 noise, on float32 samples (N, …).
 
     Raises:

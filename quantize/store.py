@@ -86,7 +86,9 @@ class Zip(Store):
         with self._archive() as archive:
             items = archive.infolist()
         if len(items) > self.MAX_FILES or len({item.filename for item in items}) != len(items):
-            raise UserError(f"{path}: {len(items)} entries, at most {self.MAX_FILES} of different names: not a bundle")
+            raise UserError(
+                f"{path}: {len(items)} entries, at most {self.MAX_FILES} of different names: not a bundle"
+            )
         for item in items:
             self._check(item)
         self._names = {item.filename for item in items}
@@ -112,7 +114,9 @@ class Zip(Store):
             with zipfile.ZipFile(self.path) as archive:
                 yield archive
         except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, EOFError, ValueError) as error:
-            raise UserError(f"{self.path}: neither a bundle's folder nor a whole zip of one: {error}") from None
+            raise UserError(
+                f"{self.path}: neither a bundle's folder nor a whole zip of one: {error}"
+            ) from None
         except zlib.error as error:
             raise UserError(f"{self.path}: damaged zip: {error}") from None
 

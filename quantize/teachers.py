@@ -13,7 +13,6 @@ import numpy.typing as npt
 from boards.errors import UserError
 from models import checkpoint, frontend, train
 from models.blocks import cost
-from models.frontend import FrontEnd
 from models.registry import Family, to_dict
 from quantize import int8, prepare, qdq
 from quantize.evaluate import Windows
@@ -57,7 +56,9 @@ def identity(family: Family, size: str, teacher: str | Path | None) -> str:
         return str(teacher)
     path = Path(teacher)
     if path.suffix not in FILES:
-        raise UserError(f"teacher {teacher}: give {', '.join((*sizes, NONE))}, or a file that ends in {', '.join(FILES)}")
+        raise UserError(
+            f"teacher {teacher}: give {', '.join((*sizes, NONE))}, or a file that ends in {', '.join(FILES)}"
+        )
     return f"file {path.suffix} {prepare.same_file(path)}"
 
 
@@ -66,7 +67,6 @@ def trained(
     config: Any,
     size: str,
     splits: Splits,
-    student: FrontEnd,
     student_recipe: train.Recipe,
     recipe: train.Recipe,
     seed: int,
@@ -121,16 +121,22 @@ def from_file(path: Path, splits: Splits, x: Floats, test: Windows) -> Teacher:
         outputs = hear(frontend.to_float(test.values))
     except Exception as error:  # whatever keras, onnxruntime or LiteRT raise about shapes
         text = " ".join(str(error).split())[:200]
-        raise UserError(f"{path}: takes no features of shape (1, {x.shape[1]}, {x.shape[2]}): {text}") from None
+        raise UserError(
+            f"{path}: takes no features of shape (1, {x.shape[1]}, {x.shape[2]}): {text}"
+        ) from None
     if logits.shape != (len(x), len(splits.labels)):
-        raise UserError(f"{path}: gives outputs {logits.shape[1:]}, the data has {len(splits.labels)} classes")
+        raise UserError(
+            f"{path}: gives outputs {logits.shape[1:]}, the data has {len(splits.labels)} classes"
+        )
     return Teacher(path.name, logits, test, outputs, runtime=path.suffix[1:])
 
 
 def _stored(path: Path, splits: Splits, count: int) -> Floats:
     arrays = checkpoint.read(path)
     if set(arrays) != {"names", "logits"} or len(arrays["names"]) != len(arrays["logits"]):
-        raise UserError(f"{path}: needs `names` (N) and `logits` (N, classes), it has {', '.join(sorted(arrays))}")
+        raise UserError(
+            f"{path}: needs `names` (N) and `logits` (N, classes), it has {', '.join(sorted(arrays))}"
+        )
     row = {str(name): index for index, name in enumerate(arrays["names"])}
     missing = [clip.name for clip in splits.train.clips if clip.name not in row]
     if missing:

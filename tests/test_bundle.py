@@ -55,6 +55,7 @@ def manifest(**changes: Any) -> Bundle:
             data_sha256="0" * 64,
             held_out=None,
             seed=0,
+            settings_sha256="1" * 64,
             git_revision=None,
             teacher="none",
             versions={"numpy": "2"},
@@ -127,7 +128,10 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "sample rate": (edit(lambda r: r.update(sample_rate=8_000)), "sample_rate is 8000"),
     "front end range": (edit(lambda r: r["frontend"].update(fft=1 << 40)), "frontend"),
     "front end key": (edit(lambda r: r["frontend"].update(size=1)), "unknown size"),
-    "path as a file": (edit(lambda r: r["files"].update({"../../etc/passwd": "0" * 64})), "not a file of a bundle"),
+    "path as a file": (
+        edit(lambda r: r["files"].update({"../../etc/passwd": "0" * 64})),
+        "not a file of a bundle",
+    ),
     "absolute path": (edit(lambda r: r["files"].update({"/etc/passwd": "0" * 64})), "not a file of a bundle"),
     "manifest lacks a file": (edit(lambda r: r["files"].pop("eval.json")), "eval.json is missing"),
     "bad hash": (edit(lambda r: r["files"].update({"eval.json": "zz"})), "eval.json"),
@@ -206,7 +210,9 @@ def test_zip_bomb_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
 
 @given(st.integers(0, 10_000), st.integers(1, 255))
 @settings(max_examples=60, deadline=None)
-def test_no_flipped_byte_of_a_zip_goes_unnoticed_or_crashes(tmp_path_factory: Any, where: int, flip: int) -> None:
+def test_no_flipped_byte_of_a_zip_goes_unnoticed_or_crashes(
+    tmp_path_factory: Any, where: int, flip: int
+) -> None:
     path = tmp_path_factory.mktemp("flip") / "b.zip"
     before = saved(path)
     raw = bytearray(before.read_bytes())

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import cast
 
@@ -18,6 +19,7 @@ from models.data import audio, synthetic
 from models.data.clips import Clip, Dataset, Progress, Subset, check_label, file_digest, label_names, quiet
 
 UNREADABLE = 0.10  # share of broken clips above which a data set is refused
+MOST_FILES = 2_000_000  # below one folder; more is somebody's whole disk
 LONGEST = 60.0  # seconds of one clip that are used
 SUBSETS = {"train": "train", "training": "train", "validation": "validation", "val": "validation"} | {
     "valid": "validation", "dev": "validation", "test": "test", "testing": "test", "": ""
@@ -168,7 +170,7 @@ def _speech_commands(root: Path) -> tuple[list[Entry], list[str]] | None:
 def _fsdd(root: Path) -> tuple[list[Entry], list[str]] | None:
     """Read {label}_{speaker}_{take}.wav, flat or in recordings/."""
     folder = root / "recordings" if (root / "recordings").is_dir() else root
-    files = [path for path in _audio_files(folder) if path.parent == folder]
+    files = sorted(path for path in folder.iterdir() if _is_audio(path.name) and path.is_file())
     names = [(path, FSDD_NAME.match(path.stem)) for path in files]
     matched = [(path, match) for path, match in names if match]
     if not matched or len(matched) < 0.9 * len(files):
@@ -221,7 +223,8 @@ def _readable(root: Path, entries: Sequence[Entry], progress: Progress) -> tuple
     if not entries:
         raise UserError(f"{root}: lists no clips: expected {EXPECTED}")
     kept, broken, long = [], [], []
-    with ThreadPoolExecutor(max(2, os.cpu_count() or 1)) as pool:
+    pool = ThreadPoolExecutor(max(2, os.cpu_count() or 1))
+    try:
         for done, (entry, result) in enumerate(zip(entries, pool.map(_check, entries), strict=True), 1):
             if isinstance(result, UserError):
                 broken.append(str(result))
@@ -229,6 +232,8 @@ def _readable(root: Path, entries: Sequence[Entry], progress: Progress) -> tuple
                 kept.append(entry)
                 long += [entry.path.name] if result > LONGEST and entry.label else []
             progress("reading clips", done, len(entries))
+    finally:
+        pool.shutdown(cancel_futures=True)  # so that Ctrl-C does not wait for the clips that are left
     if not kept:
         raise UserError(f"none of {len(entries)} clips can be read; the first: {broken[0]}")
     if len(broken) > UNREADABLE * len(entries):
@@ -275,10 +280,20 @@ def _dataset(root: Path, base: Path, entries: Sequence[Entry], warnings: list[st
 
 def _audio_files(folder: Path) -> list[Path]:
     """Return the audio files below a folder, sorted, without hidden ones."""
-    files = (path for path in folder.rglob("*") if path.suffix.lower() in audio.SUFFIXES and path.is_file())
-    return sorted(
-        path for path in files if not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    )
+    found, seen = [], 0
+    for place, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        seen += len(folders) + len(files)
+        if seen > MOST_FILES:
+            raise UserError(
+                f"{folder}: more than {MOST_FILES:,} files: give the directory of the data itself"
+            )
+        found += [Path(place, name) for name in files if _is_audio(name)]
+    return sorted(found)
+
+
+def _is_audio(name: str) -> bool:
+    return not name.startswith(".") and name.lower().endswith(audio.SUFFIXES)
 
 
 def _copies(paths: Sequence[Path]) -> Mapping[Path, str]:
@@ -324,8 +339,9 @@ def _lines(path: Path) -> list[str]:
 
 
 def _inventory(root: Path) -> str:
-    """Say in a few words what a directory holds."""
-    suffixes = Counter(path.suffix.lower() or "no suffix" for path in root.rglob("*") if path.is_file())
+    """Say in a few words what a directory holds, from its first ten thousand entries."""
+    entries = list(islice(root.rglob("*"), 10_000))
+    suffixes = Counter(path.suffix.lower() or "no suffix" for path in entries if path.is_file())
     folders = sum(path.is_dir() for path in root.iterdir())
     counts = ", ".join(f"{count} {suffix}" for suffix, count in suffixes.most_common(4))
     return f"{folders} folders and {counts} files" if counts else f"{folders} folders and no files"

@@ -1,0 +1,360 @@
+"""Listening: sound streams to the board, results come back, and become probabilities and events in time."""
+
+from __future__ import annotations
+
+import math
+import signal
+import threading
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from boards.errors import UserError
+from kit.audio import Samples, Source, open_source
+from kit.progress import Progress, silent
+from kit.records import Detection, Listening
+
+if TYPE_CHECKING:
+    from firmware.compiler.build import Build
+    from kit.device import Info, Result
+    from kit.listen_view import View
+    from models.frontend import FrontEnd
+
+Probabilities = npt.NDArray[np.float32]
+
+HOP_SECONDS = 0.25  # about as often the model runs
+KEPT_SECONDS = 600  # of sound, for the report; a microphone may run for days
+
+
+class Board(Protocol):
+    """What listening needs of kit.device.Device."""
+
+    origin: Literal["emulated", "measured"]
+
+    def info(self) -> Info:
+        """Ask the board about itself."""
+
+    def stream(self, chunks: Source, hop_frames: int) -> Iterator[Result]:
+        """Send sound, yield results."""
+
+
+@dataclass(frozen=True)
+class Rules:
+    """When probabilities become an event. Times in seconds.
+
+    The probabilities of the last `smoothing` are averaged; an event begins when the best class reaches
+    `threshold`, lasts as long as it stays the best and above, and the same class stays silent for
+    `refractory` behind it.
+    """
+
+    threshold: float = 0.6
+    smoothing: float = 0.5
+    refractory: float = 0.5
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """What the board's results mean: how they lie in time, and which probabilities they are."""
+
+    fe: FrontEnd
+    labels: tuple[str, ...]
+    hop_frames: int  # between results
+    scale: float  # of the int8 output
+    zero_point: int
+    logits: bool  # softmax is still to be done
+
+    @property
+    def hop(self) -> int:
+        """Return the samples between two results."""
+        return self.hop_frames * self.fe.hop
+
+    def probabilities(self, output: npt.NDArray[np.int8]) -> Probabilities:
+        """Return the probabilities (classes,) that an int8 output stands for."""
+        real = (output.astype(np.float32) - self.zero_point) * np.float32(self.scale)
+        if not self.logits:
+            return real
+        powers = np.exp(real - real.max())
+        shares: Probabilities = powers / powers.sum()
+        return shares
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What came of listening. `work` is in `unit` (instructions or cycles) for a second of sound."""
+
+    listening: Listening
+    seconds: float  # streamed in all
+    results: int
+    events: int  # in all; `listening` keeps the last KEPT_SECONDS
+    lost_samples: int
+    work: float | None
+    unit: Literal["instructions", "cycles"]
+    origin: Literal["emulated", "measured"]
+    interrupted: bool
+
+    def record(self) -> dict[str, Any]:
+        """Return the object of `listen --json`."""
+        return {
+            "source": self.listening.source,
+            "seconds": round(self.seconds, 3),
+            "results": self.results,
+            "events": [_plain(event) for event in self.listening.events],
+            "lost_samples": self.lost_samples,
+            f"{self.unit}_per_second": None if self.work is None else round(self.work),
+            "origin": self.origin,
+            "interrupted": self.interrupted,
+        }
+
+
+def listen(
+    build: Build,
+    source: str,
+    *,
+    port: str | None = None,
+    fast: bool = False,
+    rules: Rules = Rules(),
+    view: View | None = None,
+    progress: Progress = silent,
+) -> Heard:
+    """Stream `source` to the board that runs `build` until it ends or Ctrl-C is pressed.
+
+    Args:
+        build: compiled from a bundle: it has a front end and labels.
+        source: "mic", or a sound file.
+        port: serial port of a real board.
+        fast: a file as fast as the board takes it.
+        rules: what makes an event.
+        view: where it is shown; None shows nothing.
+        progress: of flashing a virtual board first.
+
+    Raises:
+        UserError: no front end in the build; the source, the board or the link fails.
+    """
+    from kit import device
+
+    meant = meaning(build)
+    with interruptible() as stop:
+        blocks = open_source(source, meant.fe.sample_rate, fast=fast, stop=stop)
+        with device.open(build, port, progress) as board:
+            return stream(board, meant, blocks, source=source, rules=rules, view=view, stop=stop)
+
+
+def meaning(build: Build) -> Meaning:
+    """Return how the results of `build` are read; UserError when it has no front end to listen with."""
+    from models.frontend import FrontEnd
+
+    if build.frontend is None:
+        raise UserError(
+            f"{build.path}: compiled from a bare .tflite, without a front end: compile a bundle to listen"
+        )
+    fe = FrontEnd(**build.frontend)
+    graph = build.graph
+    output = graph.tensors[graph.outputs[0]]
+    assert output.quantisation is not None  # the compiler refuses an int8 output without one
+    return Meaning(
+        fe=fe,
+        labels=build.labels or tuple(f"class {i}" for i in range(output.elements)),
+        hop_frames=max(1, round(HOP_SECONDS * fe.sample_rate / fe.hop)),
+        scale=float(output.quantisation.scale[0]),
+        zero_point=int(output.quantisation.zero_point[0]),
+        logits=graph.nodes[-1].op != "SOFTMAX",
+    )
+
+
+@contextmanager
+def interruptible() -> Iterator[threading.Event]:
+    """Turn the first Ctrl-C into an event: the stream ends between blocks; a second one interrupts."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    before = signal.getsignal(signal.SIGINT)
+
+    def interrupted(*_: object) -> None:
+        stop.set()
+        signal.signal(signal.SIGINT, before)
+
+    signal.signal(signal.SIGINT, interrupted)
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def stream(
+    board: Board,
+    meant: Meaning,
+    blocks: Source,
+    *,
+    source: str = "",
+    rules: Rules = Rules(),
+    view: View | None = None,
+    stop: threading.Event | None = None,
+) -> Heard:
+    """Stream `blocks` to `board` and return what was heard; less than an input is padded with silence."""
+    from kit.listen_view import Silent
+
+    view = view or Silent()
+    detector, memory = Detector(meant, rules), _Memory(meant.fe.sample_rate)
+    work = results = lost = 0
+    with view:
+        for result in board.stream(_recorded(blocks, meant.fe.samples, memory, view), meant.hop_frames):
+            probabilities, begun = detector.step(result.sample, meant.probabilities(result.output))
+            work, results = work + result.instructions, results + 1
+            lost = max(lost, result.dropped)
+            view.result(result.sample / meant.fe.sample_rate, probabilities)
+            if begun:
+                view.event(begun)
+        detector.finish(memory.total)
+        heard = Heard(
+            _listening(source, meant, detector, memory),
+            seconds=memory.total / meant.fe.sample_rate,
+            results=results,
+            events=detector.count,
+            lost_samples=max(lost, memory.lost),
+            work=work * meant.fe.sample_rate / detector.last if results else None,
+            unit=board.info().unit,
+            origin=board.origin,
+            interrupted=stop is not None and stop.is_set(),
+        )
+        view.end(heard)
+    return heard
+
+
+class Detector:
+    """Smoothed probabilities and the events in them."""
+
+    def __init__(self, meant: Meaning, rules: Rules) -> None:
+        self.meant, self.rules = meant, rules
+        rate = meant.fe.sample_rate
+        self._recent: deque[Probabilities] = deque(maxlen=max(1, round(rules.smoothing * rate / meant.hop)))
+        self._open: Detection | None = None
+        self._silent_until = dict.fromkeys(meant.labels, -math.inf)
+        kept = max(1, KEPT_SECONDS * rate // meant.hop)
+        self.history: deque[Probabilities] = deque(maxlen=kept)
+        self.events: deque[Detection] = deque(maxlen=kept)
+        self.count = self.last = 0  # events; sample before which the last input ended
+
+    def step(self, sample: int, probabilities: Probabilities) -> tuple[Probabilities, Detection | None]:
+        """Take the result whose input ended before `sample`; return what is believed, and a new event."""
+        start, end = self._stretch(sample)
+        self.last = sample
+        self._recent.append(probabilities)
+        believed: Probabilities = np.mean(self._recent, axis=0, dtype=np.float32)
+        self.history.append(believed)
+        best = int(believed.argmax())
+        label, probability = self.meant.labels[best], float(believed[best])
+        sure = probability >= self.rules.threshold
+        if self._open and sure and label == self._open.label:
+            self._open = replace(self._open, end=end, probability=max(probability, self._open.probability))
+            return believed, None
+        self._close()
+        if sure and start >= self._silent_until[label]:
+            self._open = Detection(label, start, end, probability)
+            return believed, self._open
+        return believed, None
+
+    def finish(self, total: int) -> None:
+        """End an event that still lasts: the last result stands for everything behind it."""
+        if self._open:
+            self._open = replace(self._open, end=max(self._open.end, total / self.meant.fe.sample_rate))
+        self._close()
+
+    def _close(self) -> None:
+        if self._open:
+            self.events.append(self._open)
+            self.count += 1
+            self._silent_until[self._open.label] = self._open.end + self.rules.refractory
+            self._open = None
+
+    def _stretch(self, sample: int) -> tuple[float, float]:
+        """Return the seconds that a result stands for: a hop around the middle of its input.
+
+        The first one also stands for everything before.
+        """
+        fe = self.meant.fe
+        middle = sample - fe.samples / 2
+        start = 0.0 if not self.history else middle - self.meant.hop / 2
+        return max(0.0, start / fe.sample_rate), (middle + self.meant.hop / 2) / fe.sample_rate
+
+
+class _Memory:
+    """The last KEPT_SECONDS of what was streamed; lost sound is silence."""
+
+    def __init__(self, rate: int) -> None:
+        self._most = KEPT_SECONDS * rate
+        self._blocks: deque[Samples] = deque()
+        self._kept = self.total = self.lost = 0
+
+    def add(self, block: Samples | int) -> Samples:
+        """Keep a block; return it as samples."""
+        if isinstance(block, int):
+            self.lost += block
+            block = np.zeros(block, np.int16)
+        self._blocks.append(block)
+        self.total += block.size
+        self._kept += block.size
+        while self._kept - self._blocks[0].size >= self._most:
+            self._kept -= self._blocks.popleft().size
+        return block
+
+    def samples(self) -> Samples:
+        """Return what is kept."""
+        return np.concatenate(self._blocks) if self._blocks else np.zeros(0, np.int16)
+
+
+def _recorded(blocks: Source, least: int, memory: _Memory, view: View) -> Source:
+    for block in blocks:
+        view.sound(memory.add(block))
+        yield block
+    if 0 < memory.total < least:
+        rest = np.zeros(least - memory.total, np.int16)
+        memory.add(rest)
+        yield rest
+
+
+def _listening(source: str, meant: Meaning, detector: Detector, memory: _Memory) -> Listening:
+    """Return what the report draws; times count from the first sample that is kept."""
+    samples, rate = memory.samples(), meant.fe.sample_rate
+    cut = memory.total - samples.size
+    offset, middle = cut / rate, detector.last - cut - meant.fe.samples / 2
+    events = (
+        replace(event, start=max(0.0, event.start - offset), end=event.end - offset)
+        for event in detector.events
+        if event.end > offset
+    )
+    return Listening(
+        source=source + (f" (the last {samples.size / rate:.0f} s)" if offset else ""),
+        rate=rate,
+        samples=samples,
+        labels=meant.labels,
+        probabilities=_spread(np.array(detector.history, np.float32), samples.size, middle, meant),
+        events=tuple(events),
+        dropped=round(memory.lost / meant.fe.hop),
+    )
+
+
+def _spread(history: Probabilities, samples: int, middle: float, meant: Meaning) -> Probabilities:
+    """Return a row for each hop of a recording: that of the result whose input has its middle there.
+
+    `middle` is the sample in the middle of the last result's input. Half an input at either end has no
+    result of its own: the nearest one stands for it.
+    """
+    if not len(history):
+        return np.zeros((0, len(meant.labels)), np.float32)
+    rows = np.arange(max(1, round(samples / meant.hop)))
+    behind = (middle - (rows + 0.5) * meant.hop) / meant.hop  # results before the last one
+    spread: Probabilities = history[
+        np.clip(len(history) - 1 - np.rint(behind).astype(int), 0, len(history) - 1)
+    ]
+    return spread
+
+
+def _plain(event: Detection) -> dict[str, Any]:
+    numbers = {"start": event.start, "end": event.end, "probability": event.probability}
+    return {"label": event.label, **{key: round(value, 3) for key, value in numbers.items()}}

@@ -1,0 +1,178 @@
+"""The trained net as files: float .tflite, int8 .tflite and Q/DQ ONNX; with QAT where PTQ loses too much."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from models import train
+from models.train import Recipe
+from quantize import export, int8, qdq
+from quantize.prepare import Examples
+from quantize.stages import Net, Progress, Work, named
+from quantize.worker import Worker
+
+Floats = npt.NDArray[np.float32]
+TOLERANCE = 0.01  # accuracy that PTQ may lose on the validation clips before QAT is tried
+
+
+@dataclass(frozen=True)
+class Files:
+    """What deploys. `ptq` is the int8 model that QAT replaced, None where it did not; `qat` says why."""
+
+    float_model: bytes
+    int8_model: bytes
+    onnx: bytes
+    ptq: bytes | None
+    qat: str
+
+
+@dataclass(frozen=True)
+class Converted:
+    """One net's files, and its accuracy on the validation clips in float and in int8."""
+
+    float_model: bytes
+    int8_model: bytes
+    onnx: bytes
+    float_accuracy: float | None
+    int8_accuracy: float | None
+
+    @property
+    def loss(self) -> float:
+        """Return what int8 loses, as a share of the validation clips; 0 where there are none."""
+        return (self.float_accuracy or 0.0) - (self.int8_accuracy or 0.0)
+
+
+def quantise(
+    net: Net,
+    build: Callable[[dict[str, Any]], Any],
+    calibration: Floats,
+    examples: Examples,
+    *,
+    recipe: Recipe,
+    seed: int,
+    work: Work,
+    worker: Worker,
+    progress: Progress,
+) -> Files:
+    """Return the files of `net`: PTQ, or QAT if PTQ loses more than 1 point on validation and QAT does better.
+
+    Args:
+        net: trained; it is not changed.
+        build: an untrained net of a Config.
+        calibration: float32 (N, frames, features).
+        examples: QAT trains on them, and their validation clips decide.
+        recipe: of QAT.
+        seed: of QAT.
+        work: where the stages are kept.
+        worker: runs the converters.
+        progress: told about every stage.
+    """
+    progress("int8", 0, 1)
+    plain = _stored(work, "int8", lambda: _convert(net.model, calibration, examples, worker))
+    progress("int8", 1, 1)
+    if plain.loss <= TOLERANCE:
+        reason = "no validation clips" if plain.float_accuracy is None else f"PTQ loses {_points(plain.loss)}"
+        return _files(plain, None, f"not used: {reason} on validation")
+
+    def tune() -> Net:
+        copy = build(net.config)
+        for variable, value in zip(copy.variables, net.model.variables, strict=True):
+            variable.assign(value)
+        tuned(copy, calibration, examples, recipe, seed, work.epochs("qat"), named(progress, "QAT"))
+        return Net(copy, net.config)
+
+    better = work.net("qat", build, tune)
+    aware = _stored(work, "int8-qat", lambda: _convert(better.model, calibration, examples, worker))
+    fact = f"PTQ loses {_points(plain.loss)} on validation, int8 after QAT {_points(plain.loss + _gain(plain, aware))}"
+    if _gain(plain, aware) < 0:
+        return _files(aware, plain.int8_model, f"used: {fact}")
+    return _files(plain, None, f"tried and dropped: {fact}")
+
+
+def tuned(
+    net: Any,
+    calibration: Floats,
+    examples: Examples,
+    recipe: Recipe,
+    seed: int,
+    checkpoint: Path | None,
+    progress: Progress,
+) -> None:
+    """Fine-tune `net` with int8 rounding; half of what it learns is the labels, half its own float answers."""
+    import keras
+
+    from quantize import qat
+
+    classes = net.output_shape[-1]
+    own = np.exp(_log_softmax(train.predict(net, examples.x)))
+    targets = 0.5 * train.one_hot(examples.y, classes) + 0.5 * own.astype(np.float32)
+    rounded = qat.fake_quantised(net)
+    rounded(calibration, training=True)  # sets the ranges
+    train.fit(
+        rounded,
+        train.epochs_of(examples.x, targets, recipe),
+        train.score(rounded, examples.validation),
+        keras.losses.CategoricalCrossentropy(from_logits=True),
+        recipe=recipe,
+        seed=seed,
+        checkpoint=checkpoint,
+        progress=progress,
+    )
+
+
+def _log_softmax(logits: Floats) -> npt.NDArray[np.float64]:
+    shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
+    result: npt.NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+    return result
+
+
+def _gain(plain: Converted, aware: Converted) -> float:
+    """Return how much less accurate on validation int8 is after QAT (negative: better)."""
+    return (plain.int8_accuracy or 0.0) - (aware.int8_accuracy or 0.0)
+
+
+def _points(share: float) -> str:
+    return f"{100 * share:.1f} points"
+
+
+def _files(converted: Converted, ptq: bytes | None, qat: str) -> Files:
+    return Files(converted.float_model, converted.int8_model, converted.onnx, ptq, qat)
+
+
+def _convert(net: Any, calibration: Floats, examples: Examples, worker: Worker) -> Converted:
+    with tempfile.TemporaryDirectory() as folder:
+        tflite, onnx = Path(folder) / "float.tflite", Path(folder) / "float.onnx"
+        export.both(net, tflite, onnx, worker=worker)
+        float_model, float_onnx = tflite.read_bytes(), onnx.read_bytes()
+    model = int8.quantise(float_model, calibration, worker=worker)
+    symmetric = qdq.quantise(float_onnx, calibration, worker=worker)
+    if examples.validation is None:
+        return Converted(float_model, model, symmetric, None, None)
+    x, y = examples.validation
+    right = [train.accuracy(outputs, y) for outputs in (train.predict(net, x), int8.run(model, x))]
+    return Converted(float_model, model, symmetric, *right)
+
+
+def _stored(work: Work, stage: str, make: Callable[[], Converted]) -> Converted:
+    """Keep a conversion as arrays of bytes."""
+    blobs = ("float_model", "int8_model", "onnx")
+
+    def packed() -> dict[str, npt.NDArray[Any]]:
+        made = make()
+        arrays: dict[str, npt.NDArray[Any]] = {
+            name: np.frombuffer(getattr(made, name), np.uint8) for name in blobs
+        }
+        if made.float_accuracy is not None and made.int8_accuracy is not None:
+            arrays["accuracy"] = np.array([made.float_accuracy, made.int8_accuracy])
+        return arrays
+
+    arrays = work.arrays(stage, packed)
+    right = [float(value) for value in arrays["accuracy"]] if "accuracy" in arrays else [None, None]
+    return Converted(*(arrays[name].tobytes() for name in blobs), *right)

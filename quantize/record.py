@@ -1,0 +1,174 @@
+"""What a bundle says of itself: accuracy of every stage on the test clips, exact outputs, provenance."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from firmware.compiler import interp, read_tflite
+from firmware.compiler.graph import Graph
+from models import frontend, train
+from models.blocks import cost
+from quantize import bundle, evaluate
+from quantize.bundle import Bundle, Provenance, Tensor
+from quantize.deploy import Files
+from quantize.evaluate import Evaluation, Stage, Windows
+from quantize.stages import Net, Progress, digest
+from quantize.teachers import Teacher
+
+if TYPE_CHECKING:
+    from quantize.compress import Job
+
+Array = npt.NDArray[Any]
+EXPECTED = 8  # inputs whose exact outputs travel with the bundle
+LICENCE = "Apache-2.0"
+PACKAGES = ("ai-edge-quantizer", "earkit", "keras", "numpy", "tensorflow")
+EXACT = "firmware.compiler.interp, bit-exact with TFLM"
+JUDGED = 32  # test windows that the exact interpreter takes between two reports of progress
+
+
+def evaluation(
+    job: Job,
+    teacher: Teacher | None,
+    nets: Mapping[str, Net | None],
+    files: Files,
+    test: Windows,
+    progress: Progress,
+) -> Evaluation:
+    """Return `eval.json`: teacher, nets in their order, then the int8 model, all on the same test clips."""
+    labels = job.splits.labels
+    stages = [*_teacher_stage(teacher, labels), *_net_stages(job, nets, test)]
+    nodes = dict(parameters=stages[-1].parameters, macs=stages[-1].macs, runtime=EXACT)
+    if files.ptq is not None:
+        outputs = exact(files.ptq, test, progress)
+        stages.append(evaluate.stage("ptq", "int8 without QAT", test, outputs, labels, **nodes))
+    outputs = exact(files.int8_model, test, progress)
+    what = f"{job.family.card.name} {job.size}, int8"
+    stages.append(evaluate.stage("int8", what, test, outputs, labels, **nodes))
+    return Evaluation(
+        data=job.splits.record,
+        labels=labels,
+        stages=tuple(stages),
+        confusion=evaluate.confusion(test, outputs, len(labels)),
+        qat=files.qat,
+    )
+
+
+def _teacher_stage(teacher: Teacher | None, labels: tuple[str, ...]) -> list[Stage]:
+    if teacher is None or teacher.test_outputs is None:
+        return []
+    nodes = dict(parameters=teacher.parameters, macs=teacher.macs, runtime=teacher.runtime)
+    return [evaluate.stage("full", teacher.what, teacher.test, teacher.test_outputs, labels, **nodes)]
+
+
+def _net_stages(job: Job, nets: Mapping[str, Net | None], test: Windows) -> list[Stage]:
+    x = frontend.to_float(test.values)
+    what = f"{job.family.card.name} {job.size}, float"
+    return [
+        evaluate.stage(
+            name,
+            what,
+            test,
+            train.predict(net.model, x),
+            job.splits.labels,
+            parameters=cost.parameters(net.model),
+            macs=cost.macs(net.model),
+            runtime="keras",
+        )
+        for name, net in nets.items()
+        if net is not None
+    ]
+
+
+def exact(model: bytes, test: Windows, progress: Progress) -> Array:
+    """Return the int8 outputs (windows, classes) that the device will give, from the compiler's interpreter."""
+    graph = read_tflite.read(model, bundle.MODEL)
+    inputs = as_inputs(graph, test.values)
+    rows = []
+    for start in range(0, len(inputs), JUDGED):
+        progress("test int8", start, len(inputs))
+        rows.append(interp.run_batch(graph, inputs[start : start + JUDGED]))
+    progress("test int8", len(inputs), len(inputs))
+    return np.concatenate(rows).reshape(len(inputs), -1)
+
+
+def as_inputs(graph: Graph, values: Array) -> Array:
+    """Return fixed-point features (N, frames, features) as the model's int8 input, as the device makes it."""
+    tensor = _tensor(graph, graph.inputs[0])
+    return frontend.quantise(values, tensor.scale, tensor.zero_point).reshape(len(values), *tensor.shape[1:])
+
+
+def contents(files: Files, calibration: Array, test: Windows, judged: Evaluation) -> dict[str, bytes]:
+    """Return the files of the bundle by name."""
+    graph = read_tflite.read(files.int8_model, bundle.MODEL)
+    spread = np.unique(np.linspace(0, len(test.values) - 1, EXPECTED).round().astype(int))
+    inputs = as_inputs(graph, test.values[spread])
+    edges = np.stack([np.full(inputs.shape[1:], value, np.int8) for value in (-128, 127)])
+    inputs = np.concatenate([inputs, edges])
+    outputs = interp.run_batch(graph, inputs).reshape(len(inputs), -1)
+    return {
+        bundle.MODEL: files.int8_model,
+        bundle.FLOAT: files.float_model,
+        bundle.ONNX: files.onnx,
+        bundle.CALIBRATION: bundle.write_npz(features=calibration.astype(np.float32)),
+        bundle.EVALUATION: judged.model_dump_json(indent=2).encode() + b"\n",
+        bundle.EXPECTED: bundle.write_npz(inputs=inputs, outputs=outputs),
+    }
+
+
+def manifest(job: Job, net: Net, files: Files) -> Bundle:
+    """Return `bundle.json` without its hashes."""
+    graph = read_tflite.read(files.int8_model, bundle.MODEL)
+    return Bundle(
+        family=job.family.card.name,
+        size=job.size,
+        task=job.family.card.task,
+        labels=job.splits.labels,
+        sample_rate=job.fe.sample_rate,
+        frontend=job.fe,
+        config=json.loads(json.dumps(net.config)),  # tuples become lists
+        inputs=tuple(_tensor(graph, i) for i in graph.inputs),
+        outputs=tuple(_tensor(graph, i) for i in graph.outputs),
+        licence=LICENCE,
+        provenance=Provenance(
+            data=job.splits.record.name,
+            data_sha256=job.splits.record.sha256,
+            held_out=job.splits.record.held_out,
+            seed=job.seed,
+            settings_sha256=digest(job.settings()),
+            git_revision=git_revision(),
+            teacher=job.teacher,
+            versions=versions(),
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+        ),
+    )
+
+
+def _tensor(graph: Graph, index: int) -> Tensor:
+    tensor = graph.tensors[index]
+    assert tensor.quantisation is not None  # int8.refuse_float has looked
+    scale, zero_point = tensor.quantisation.scale[0], tensor.quantisation.zero_point[0]
+    return Tensor(name=tensor.name, shape=tensor.shape, scale=float(scale), zero_point=int(zero_point))
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of the packages that decide the result."""
+    return {name: metadata.version(name) for name in PACKAGES}
+
+
+def git_revision() -> str | None:
+    """Return the commit of this checkout, None outside one."""
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--verify", "--quiet", "HEAD"]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, check=False, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return found.stdout.strip() or None

@@ -1,0 +1,156 @@
+"""Runs one-op models four ways (numpy meaning, many clips at once, C on this machine, an outside runtime)."""
+
+from __future__ import annotations
+
+import ctypes
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tflite_writer as tfl
+from hypothesis import settings
+from hypothesis import strategies as st
+
+from firmware import compiler
+from firmware.compiler import interp, read_tflite, toolchain
+from firmware.compiler.graph import Array, Graph
+from firmware.compiler.ops import OPS
+
+FIRMWARE = Path(compiler.__file__).parent.parent
+C_TYPES = {"int8": "int8_t", "int32": "int32_t", "float32": "float"}
+CASES = 12  # nodes that one C file holds
+quick = settings(max_examples=6, deadline=None)
+
+scales = st.floats(-7, 1).map(lambda power: float(np.float32(np.exp(power))))
+zeros = st.integers(-128, 127)
+quantisations = st.tuples(scales, zeros)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model of one node, its run-time inputs, and who says what is right: "tflm", "litert" or "" (only us)."""
+
+    op: tfl.Op
+    inputs: tuple[Array, ...]
+    oracle: str = "tflm"
+
+    @property
+    def model(self) -> bytes:
+        """Return the .tflite file."""
+        running = [value for value in self.op.inputs if value is not None and value.data is None]
+        return tfl.model(running, [self.op], [], self.op.outputs)
+
+
+def int8(draw: Any, shape: Sequence[int], low: int = -128, high: int = 127) -> Array:
+    """Return random int8 values of a shape, the extremes often among them."""
+    seed = draw(st.integers(0, 2**32 - 1))
+    values = np.random.default_rng(seed).integers(low - 8, high + 9, tuple(shape))
+    return np.clip(values, low, high).astype(np.int8)
+
+
+def agree(cases: Sequence[Case]) -> None:
+    """Assert that the meaning of each case equals its oracle, its batched self and the C, bit for bit."""
+    graphs = [read_tflite.read(case.model, "case").verify() for case in cases]
+    for case, graph in zip(cases, graphs, strict=True):
+        OPS[graph.nodes[0].op].check(graph, graph.nodes[0])
+    meanings = [interp.run(graph, case.inputs) for case, graph in zip(cases, graphs, strict=True)]
+    for case, graph, meaning in zip(cases, graphs, meanings, strict=True):
+        for tensor, made in zip(graph.outputs, meaning, strict=True):
+            wanted = graph.tensors[tensor]
+            assert (made.shape, str(made.dtype)) == (wanted.shape, wanted.dtype), case.op
+        if case.oracle:
+            right = (tflm if case.oracle == "tflm" else litert)(case.model, *case.inputs)
+            same(right, meaning, case)
+        same(_clips(graph, case), meaning, case)
+    for case, meaning, made in zip(cases, meanings, compiled(graphs, cases), strict=True):
+        same(made, meaning, case)
+
+
+def same(made: Sequence[Array], wanted: Sequence[Array], case: Case) -> None:
+    """Assert that two lists of outputs are equal, a scalar's shape apart."""
+    for one, other in zip(made, wanted, strict=True):
+        np.testing.assert_array_equal(one.reshape(other.shape), other, err_msg=str(case.op))
+
+
+def _clips(graph: Graph, case: Case) -> list[Array]:
+    """Return the outputs of the case as the middle one of three clips; the other two hold other values."""
+    node = graph.nodes[0]
+    running = {i for i in node.inputs if i >= 0 and not graph.tensors[i].constant}
+    if not OPS[node.op].batch or any(graph.tensors[i].shape[:1] != (1,) for i in (*running, *node.outputs)):
+        return interp.run(graph, case.inputs)
+    values = dict(zip(graph.inputs, case.inputs, strict=True))
+    stacked = {i: np.concatenate([np.flip(values[i]), values[i], np.roll(values[i], 1)]) for i in running}
+    data = [None if i < 0 else graph.tensors[i].data if i not in running else stacked[i] for i in node.inputs]
+    return [made[1:2] for made in OPS[node.op].meaning(graph, node, data)]
+
+
+def tflm(model: bytes, *inputs: Array) -> list[Array]:
+    """Return the outputs of the TFLM interpreter."""
+    return list(tfl.invoke(model, *inputs, arena=1 << 20))
+
+
+def litert(model: bytes, *inputs: Array) -> list[Array]:
+    """Return the outputs of LiteRT's reference kernels."""
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+    interpreter = Interpreter(
+        model_content=model, experimental_op_resolver_type=OpResolverType.BUILTIN_REF
+    )
+    interpreter.allocate_tensors()
+    for detail, array in zip(interpreter.get_input_details(), inputs, strict=True):
+        interpreter.set_tensor(detail["index"], array)
+    interpreter.invoke()
+    return [interpreter.get_tensor(detail["index"]) for detail in interpreter.get_output_details()]
+
+
+def compiled(graphs: Sequence[Graph], cases: Sequence[Case]) -> list[list[Array]]:
+    """Return each case's outputs as the C kernels make them; undefined behaviour traps."""
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as name:
+        source = Path(name) / "cases.c"
+        kernels = sorted({OPS[g.nodes[0].op].call(g, g.nodes[0]).kernel for g in graphs})
+        includes = "".join(f'#include "kernels/{kernel}.h"\n' for kernel in kernels)
+        source.write_text(includes + "".join(_function(i, graph) for i, graph in enumerate(graphs)))
+        toolchain.host_library(source, [FIRMWARE], source.with_suffix(".so"))
+        library = ctypes.CDLL(str(source.with_suffix(".so")))
+        return [_run(library, i, g, case) for i, (g, case) in enumerate(zip(graphs, cases, strict=True))]
+
+
+def _run(library: Any, index: int, graph: Graph, case: Case) -> list[Array]:
+    inputs = [np.ascontiguousarray(array) for array in case.inputs]
+    outputs = [np.full(graph.tensors[i].shape, 77, graph.tensors[i].dtype) for i in graph.nodes[0].outputs]
+    pointers = [(ctypes.c_void_p * len(some))(*(a.ctypes.data for a in some)) for some in (inputs, outputs)]
+    getattr(library, f"case_{index}")(*pointers)
+    return outputs
+
+
+def _function(index: int, graph: Graph) -> str:
+    node = graph.nodes[0]
+    call = OPS[node.op].call(graph, node)
+    names, arrays = {"scratch": "scratch"}, []
+    constants = {**call.constants}
+    for position, tensor in enumerate(node.inputs):
+        data = graph.tensors[tensor].data
+        if data is None:
+            kind = C_TYPES[graph.tensors[tensor].dtype]
+            names[f"in{position}"] = f"((const {kind} *)in[{graph.inputs.index(tensor)}])"
+        elif f"{{in{position}}}" in " ".join(call.arguments):
+            constants[f"in{position}"] = data
+    for position, tensor in enumerate(node.outputs):
+        names[f"out{position}"] = f"(({C_TYPES[graph.tensors[tensor].dtype]} *)out[{position}])"
+    for name, data in constants.items():
+        names[name] = f"case_{index}_{name}"
+        numbers = ", ".join(str(value) for value in np.asarray(data).reshape(-1).tolist())
+        kind = C_TYPES[str(data.dtype)]
+        arrays.append(f"static const {kind} {names[name]}[] __attribute__((aligned(4))) = {{{numbers}}};\n")
+    arguments = ", ".join(
+        re.sub(r"\{(\w+)\}", lambda match: names.get(match[1], match[0]), argument) for argument in call.arguments
+    )
+    start = f"void case_{index}(const void **in, void **out)"
+    scratch = f"    static int8_t scratch[{call.scratch}] __attribute__((aligned(8)));\n" if call.scratch else ""
+    body = f"    (void)in;\n{scratch}    {call.symbol}({arguments});\n"
+    return "".join(arrays) + f"{start};\n{start} {{\n{body}}}\n"

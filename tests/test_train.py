@@ -1,0 +1,210 @@
+"""Training: deterministic, resumable at any point, whole or old checkpoints, stops at NaN, early stop."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from models import checkpoint, train
+from models.train import CheckpointError, Recipe, TrainingError
+
+FRAMES, BANDS, CLASSES = 6, 5, 3
+RECIPE = Recipe(epochs=4, batch=16, learning_rate=1e-2, mixup=0.3, masks=1)
+
+
+def tiny(seed: int = 0) -> Any:
+    """Return a net with BatchNorm and dropout, so that hidden state shows."""
+
+    def build() -> Any:
+        x = inputs = keras.Input((FRAMES, BANDS))
+        x = keras.layers.BatchNormalization(center=False, scale=False, name="bn0")(x)
+        x = keras.layers.Dense(8, activation="relu")(keras.layers.Flatten()(x))
+        x = keras.layers.BatchNormalization()(x)
+        x = keras.layers.Dropout(0.2)(x)
+        return keras.Model(inputs, keras.layers.Dense(CLASSES, name="logits")(x))
+
+    return train.seeded(build, seed)
+
+
+def clips(count: int = 90, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    y = np.arange(count) % CLASSES
+    x = rng.normal(-40, 5, (count, FRAMES, BANDS))
+    x[np.arange(count), :, y] += 10
+    return x.astype(np.float32), y
+
+
+def weights(net: Any) -> list[np.ndarray]:
+    return [np.array(variable) for variable in net.variables]
+
+
+def same(a: list[np.ndarray], b: list[np.ndarray]) -> bool:
+    return all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+def trained(**options: Any) -> tuple[Any, train.History]:
+    net = tiny()
+    settings: dict[str, Any] = {"recipe": RECIPE, "seed": 5, "validation": clips(30, 1), **options}
+    return net, train.fit_on_arrays(net, *clips(), **settings)
+
+
+class Killed(Exception):
+    """Stands for Ctrl-C or a power cut."""
+
+
+def killer(after: int) -> Callable[[str, int, int], None]:
+    def progress(stage: str, done: int, total: int) -> None:
+        if done == after:
+            raise Killed
+
+    return progress
+
+
+def test_learns_and_repeats_itself() -> None:
+    recipe = replace(RECIPE, epochs=10, learning_rate=0.02, mixup=0.0, masks=0)
+    net, history = trained(recipe=recipe)
+    assert history.validation_accuracy[history.best] > 0.9
+    assert history.validation_loss[history.best] == min(history.validation_loss)
+    again, other = trained(recipe=recipe)
+    assert history == other
+    assert same(weights(net), weights(again))
+    different, _ = trained(recipe=recipe, seed=6)
+    assert not same(weights(net), weights(different))
+
+
+def test_best_weights_are_restored() -> None:
+    net, history = trained(recipe=replace(RECIPE, learning_rate=0.3, epochs=5))
+    x, y = clips(30, 1)
+    logits = train.predict(net, x)
+    assert train.cross_entropy(logits, y) == pytest.approx(min(history.validation_loss), rel=1e-6)
+
+
+@pytest.mark.parametrize("after", [1, 3])
+def test_a_killed_run_goes_on_as_if_nothing_had_happened(tmp_path: Path, after: int) -> None:
+    whole, history = trained()
+    path = tmp_path / "run.npz"
+    with pytest.raises(Killed):
+        trained(checkpoint=path, progress=killer(after))
+    seen: list[int] = []
+    net, resumed = trained(checkpoint=path, progress=lambda _stage, done, _total: seen.append(done))
+    assert seen == list(range(after + 1, RECIPE.epochs + 1))
+    assert resumed == history
+    assert same(weights(net), weights(whole))
+    once_more, finished = trained(checkpoint=path, progress=killer(0))
+    assert finished == history
+    assert same(weights(once_more), weights(whole))
+
+
+def test_a_cut_write_leaves_the_old_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "run.npz"
+    checkpoint.write(path, {"a": np.arange(3)})
+    before = path.read_bytes()
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        checkpoint.write(path, {"a": np.arange(9)})
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_broken_and_foreign_checkpoints_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "run.npz"
+    trained(checkpoint=path, recipe=replace(RECIPE, epochs=1))
+    whole = path.read_bytes()
+    with pytest.raises(CheckpointError, match="another recipe, seed or net"):
+        trained(checkpoint=path, recipe=RECIPE)
+    for broken in (b"", b"PK\3\4", whole[: len(whole) // 2], whole[:-30], os.urandom(200)):
+        path.write_bytes(broken)
+        with pytest.raises(CheckpointError, match="remove it to start anew"):
+            trained(checkpoint=path, recipe=replace(RECIPE, epochs=1))
+    np.savez(path, identity=np.array([{"an": "object"}], dtype=object))
+    with pytest.raises(CheckpointError, match="remove it"):
+        checkpoint.read(path)
+
+
+def test_loss_that_is_no_number_names_the_step_and_keeps_the_best(tmp_path: Path) -> None:
+    net = tiny()
+    x, y = clips()
+    train.adapt(net, x)
+    targets = train.one_hot(y, CLASSES)
+    good: list[list[np.ndarray]] = []
+
+    def source(epoch: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        poisoned = targets if epoch < 2 else np.full_like(targets, np.nan)
+        return x, poisoned
+
+    def progress(_stage: str, done: int, _total: int) -> None:
+        good.append(weights(net))
+
+    loss = keras.losses.CategoricalCrossentropy(from_logits=True)
+    path = tmp_path / "run.npz"
+    with pytest.raises(TrainingError, match=r"nan at step 1 of epoch 3, learning rate 0.01.*epoch 2 are kept"):
+        train.fit(net, source, None, loss, recipe=RECIPE, seed=0, checkpoint=path, progress=progress)
+    assert same(weights(net), good[1])
+    assert "history" in checkpoint.read(path)
+
+
+def test_stops_early() -> None:
+    losses = iter([3.0, 1.0, 2.0, 2.0, 2.0, 0.5])
+    net = tiny()
+    x, y = clips()
+    seen: list[list[np.ndarray]] = []
+
+    def validate() -> tuple[float, float]:
+        seen.append(weights(net))
+        return next(losses), 0.0
+
+    recipe = replace(RECIPE, epochs=6, patience=3, mixup=0.0, masks=0)
+    source = train.epochs_of(x, train.one_hot(y, CLASSES), recipe)
+    loss = keras.losses.CategoricalCrossentropy(from_logits=True)
+    history = train.fit(net, source, validate, loss, recipe=recipe, seed=0)
+    assert (history.epochs, history.best) == (5, 1)
+    assert same(weights(net), seen[1])
+
+
+def test_versions_take_turns() -> None:
+    x = np.arange(12, dtype=np.float32).reshape(6, 2, 1)
+    source = train.epochs_of(x, np.eye(6, dtype=np.float32), Recipe(examples=2), 3)
+    rng = np.random.default_rng(0)
+    assert [source(epoch, rng)[0][0, 0, 0] for epoch in range(4)] == [0, 4, 8, 0]
+    assert [int(source(epoch, rng)[1][0].argmax()) for epoch in range(4)] == [0, 2, 4, 0]
+
+
+def test_adapt_sets_each_band() -> None:
+    x, _ = clips(500)
+    net = tiny()
+    train.adapt(net, x)
+    flat = keras.Model(net.input, net.get_layer("bn0").output)
+    normal = train.predict(flat, x)
+    np.testing.assert_allclose(normal.mean(axis=(0, 1)), 0, atol=1e-4)
+    np.testing.assert_allclose(normal.std(axis=(0, 1)), 1, atol=1e-3)
+
+
+def test_gradients_are_those_of_the_definition() -> None:
+    inputs = keras.Input((4,))
+    net = keras.Model(inputs, keras.layers.Dense(3, name="logits")(inputs))
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(5, 4)).astype(np.float32), np.array([0, 1, 2, 2, 1])
+    before = weights(net)
+    (found,) = train.gradients(net, [(x, y)])
+    logits = x @ before[0] + before[1]
+    soft = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True) - np.eye(3)[y]
+    np.testing.assert_allclose(found["logits/kernel"], x.T @ soft / 5, atol=1e-6)
+    np.testing.assert_allclose(found["logits/bias"], soft.mean(axis=0), atol=1e-6)
+    assert same(weights(net), before)
+
+
+def test_cross_entropy_of_large_logits() -> None:
+    logits = np.array([[1000.0, 0.0], [0.0, 1000.0]], np.float32)
+    assert train.cross_entropy(logits, np.array([0, 0])) == pytest.approx(500.0)
+    assert train.accuracy(logits, np.array([0, 0])) == 0.5
