@@ -5,7 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#if defined(__ARM_FEATURE_DSP) && __ARM_FEATURE_DSP
+#if defined(__ARM_FEATURE_DSP) && __ARM_FEATURE_DSP && !(defined(__ARM_FEATURE_MVE) && __ARM_FEATURE_MVE)
 #include <arm_acle.h>
 #define EAR_DSP 1
 #else
@@ -15,10 +15,45 @@
 /* A kernel is inlined into its one call, so that the literal shapes of the call specialise it. */
 #define EAR_KERNEL static inline __attribute__((always_inline, unused))
 
+/* Before a loop that is not worth its unrolled size. */
+#if defined(__clang__)
+#define EAR_ROLLED _Pragma("clang loop unroll(disable)")
+#else
+#define EAR_ROLLED
+#endif
+
 /* All that is used of a C library; compilers supply these three themselves or from their runtime. */
 void *memcpy(void *to, const void *from, size_t bytes);
 void *memmove(void *to, const void *from, size_t bytes);
 void *memset(void *to, int value, size_t bytes);
+
+/* Free-standing compilers treat plain names as unknown functions; these may be inlined. */
+#define memcpy(to, from, bytes) __builtin_memcpy(to, from, bytes)
+#define memmove(to, from, bytes) __builtin_memmove(to, from, bytes)
+#define memset(to, value, bytes) __builtin_memset(to, value, bytes)
+
+/* memcpy for a few dozen bytes, without a call. */
+EAR_KERNEL void ear_copy(int8_t *to, const int8_t *from, int32_t bytes) {
+    EAR_ROLLED
+    for (; bytes >= 16; bytes -= 16, to += 16, from += 16)
+        memcpy(to, from, 16);
+    EAR_ROLLED
+    for (; bytes >= 4; bytes -= 4, to += 4, from += 4)
+        memcpy(to, from, 4);
+    EAR_ROLLED
+    for (; bytes > 0; --bytes)
+        *to++ = *from++;
+}
+
+/* memset for a few dozen bytes, without a call. */
+EAR_KERNEL void ear_fill(int8_t *to, int32_t value, int32_t bytes) {
+    EAR_ROLLED
+    for (; bytes >= 16; bytes -= 16, to += 16)
+        memset(to, value, 16);
+    EAR_ROLLED
+    for (; bytes > 0; --bytes)
+        *to++ = (int8_t)value;
+}
 
 /* Called before each node of ear_model_invoke(before), and once at its end. */
 #define EAR_OP(node)                                                                                                   \

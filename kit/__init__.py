@@ -20,7 +20,8 @@ def _foreign(home: str) -> str | None:
             return f"earkit: its package {name!r} is missing from {home}; install earkit again"
         if os.path.realpath(places[0]) != os.path.join(home, name):
             return (
-                f"earkit: found a foreign {name!r} at {places[0]}, needs its own at {os.path.join(home, name)}; "
+                f"earkit: found a foreign {name!r} at {places[0]}, "
+                f"needs its own at {os.path.join(home, name)}; "
                 "start from another folder, rename that one, or take its folder off PYTHONPATH"
             )
     return None

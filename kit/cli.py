@@ -86,7 +86,8 @@ def _data(parser: argparse.ArgumentParser, default: str | None) -> None:
         default=default,
         metavar="DIR",
         help="folder of clips (ESC-50, Speech Commands or FSDD layout, a folder per class, manifest.csv) "
-        "or 'synthetic'" + (f" (default: {default})" if default else " (default: what the bundle was made with)"),
+        "or 'synthetic'"
+        + (f" (default: {default})" if default else " (default: what the bundle was made with)"),
     )
     parser.add_argument("--held-out", metavar="NAME", help="fold, speaker or source kept for testing")
 
@@ -97,11 +98,18 @@ def _compress(parser: argparse.ArgumentParser) -> None:
     _data(parser, "synthetic")
     parser.add_argument("--board", help="say so if the model does not fit this board")
     parser.add_argument(
-        "--teacher", type=path, metavar="FILE|SIZE", help=".keras, .onnx, .tflite, .npz, a larger size, or none"
+        "--teacher",
+        type=path,
+        metavar="FILE|SIZE",
+        help=".keras, .onnx, .tflite, .npz, a larger size, or none",
     )
-    parser.add_argument("--seconds", type=number(0.1, 60), help="of sound in one input (default: the clips' median)")
+    parser.add_argument(
+        "--seconds", type=number(0.1, 60), help="of sound in one input (default: the clips' median)"
+    )
     parser.add_argument("--epochs", type=whole(1), help="most epochs of each training stage")
-    parser.add_argument("--keep", type=number(0.01, 1), default=0.7, help="share of units kept by pruning (default: 0.7)")
+    parser.add_argument(
+        "--keep", type=number(0.01, 1), default=0.7, help="share of units kept by pruning (default: 0.7)"
+    )
     parser.add_argument("--scratch", action="store_true", help="also train without the teacher, to compare")
     parser.add_argument("--clips-per-class", type=whole(2), metavar="N", help="of the synthetic set")
     parser.add_argument("--seed", type=whole(0), default=0)
@@ -122,7 +130,9 @@ def _build(parser: argparse.ArgumentParser) -> None:
 
 def _run(parser: argparse.ArgumentParser) -> None:
     _build(parser)
-    parser.add_argument("--input", type=path, required=True, metavar="X.npy", help="int8 or float32, or a batch")
+    parser.add_argument(
+        "--input", type=path, required=True, metavar="X.npy", help="int8 or float32, or a batch"
+    )
     parser.add_argument("--output", type=path, required=True, metavar="Y.npy", help="same type as the input")
 
 
@@ -131,16 +141,25 @@ def _listen(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--source", type=path, default="mic", help="mic, or a sound file (default: mic)")
     parser.add_argument("--fast", action="store_true", help="as fast as possible instead of real time")
     parser.add_argument("--threshold", type=number(0, 1), help="probability that makes an event, 0 to 1")
+    parser.add_argument(
+        "-o", "--output", type=path, metavar="RUN", help="keep what was heard, for the report"
+    )
 
 
 def _profile(parser: argparse.ArgumentParser) -> None:
     _build(parser)
     _data(parser, None)
     parser.add_argument(
-        "--against", type=path, default="full", metavar="full|FILE", help="the teacher, or a .keras/.onnx/.tflite"
+        "--against",
+        type=path,
+        default="full",
+        metavar="full|FILE",
+        help="the teacher, or a .keras/.onnx/.tflite",
     )
     parser.add_argument("--samples", type=whole(1), help="most clips (default: all that were held out)")
-    parser.add_argument("--seed", type=whole(0), default=0, help="of random inputs, for a model without a bundle")
+    parser.add_argument(
+        "--seed", type=whole(0), default=0, help="of random inputs, for a model without a bundle"
+    )
     parser.add_argument("-o", "--output", type=path, metavar="RUN", help="default: runs/NAME of the build")
 
 
@@ -170,9 +189,7 @@ VERBS: Mapping[str, Verb] = {
         "earkit compile model.tflite --board virtual-m4 -o build/model",
         _compile,
     ),
-    "run": Verb(
-        "run inputs on the board", "earkit run build/model --input x.npy --output y.npy", _run
-    ),
+    "run": Verb("run inputs on the board", "earkit run build/model --input x.npy --output y.npy", _run),
     "flash": Verb("write the firmware to the board", "earkit flash build/model --port /dev/ttyACM0", _build),
     "listen": Verb(
         "stream sound to the board and show what it hears",
@@ -192,7 +209,10 @@ VERBS: Mapping[str, Verb] = {
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the whole command line."""
     top = Parser(
-        prog="earkit", description=ABOUT, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="earkit",
+        description=ABOUT,
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     top.epilog = "start with:\n  earkit demo"
     top.add_argument("--version", action="store_true", help="print the version")

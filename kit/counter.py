@@ -38,6 +38,10 @@ class Machine(ctypes.Structure):
         ("boot_pin", ctypes.c_uint32),
         ("flash_address", ctypes.c_uint32),
         ("flash_error", ctypes.c_uint32),
+        ("rx_head", ctypes.c_uint32),
+        ("rx_tail", ctypes.c_uint32),
+        ("tx_head", ctypes.c_uint32),
+        ("tx_tail", ctypes.c_uint32),
     )
 
 

@@ -287,9 +287,9 @@ def open(build: Build, port: str | None, progress: Progress = lambda *_: None) -
     Raises:
         UserError: the port cannot be opened, nothing answers, or a real board runs something else.
     """
-    from kit import flash
+    from kit.flash import serial
 
-    device = flash.connect(build, port)
+    device = serial.connect(build, port)
     try:
         info = device.info()
         if info.mode == "app" and info.build_id == build.build_id:
@@ -297,7 +297,7 @@ def open(build: Build, port: str | None, progress: Progress = lambda *_: None) -
         if build.board.kind != "virtual":
             runs = f"build {info.build_id}" if info.mode == "app" else "its bootloader"
             raise UserError(f"{device.wire.name} runs {runs}, not {build.build_id}: run `earkit flash` first")
-        flash.update(device, build.image, progress)
+        serial.update(device, build, progress)
     except BaseException:
         device.close()
         raise

@@ -13,7 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
-from kit.errors import EXTRAS
+from kit.errors import DIALOUT, EXTRAS
 
 State = Literal["ok", "optional", "missing"]
 CORE = ("ai_edge_litert", "numpy", "pydantic", "serial", "soundfile", "soxr", "unicorn")
@@ -33,13 +33,18 @@ class Check:
 def examine() -> dict[str, Any]:
     """Return `{"ok", "checks": [{"name", "state", "found", "cure"}]}`; ok: the main road can be walked."""
     checks = [check for look in LOOKS for check in look()]
-    return {"ok": all(check.state != "missing" for check in checks), "checks": [asdict(check) for check in checks]}
+    return {
+        "ok": all(check.state != "missing" for check in checks),
+        "checks": [asdict(check) for check in checks],
+    }
 
 
 def _python() -> Iterator[Check]:
     found = f"{sys.version.split()[0]} at {sys.executable}"
     fits = (3, 11) <= sys.version_info[:2] < (3, 14)
-    yield Check("python", "ok" if fits else "missing", found, "" if fits else "install Python 3.11, 3.12 or 3.13")
+    yield Check(
+        "python", "ok" if fits else "missing", found, "" if fits else "install Python 3.11, 3.12 or 3.13"
+    )
 
 
 def _libraries() -> Iterator[Check]:
@@ -61,7 +66,12 @@ def _toolchains() -> Iterator[Check]:
     gcc = _first_line("arm-none-eabi-gcc", "--version")
     have = zig is not None or gcc is not None
     cure = "pip install ziglang"
-    yield Check("compiler zig", "ok" if zig else "optional" if have else "missing", zig or "absent", "" if zig else cure)
+    yield Check(
+        "compiler zig",
+        "ok" if zig else "optional" if have else "missing",
+        zig or "absent",
+        "" if zig else cure,
+    )
     cure = "sudo apt install gcc-arm-none-eabi"
     yield Check("compiler gcc", "ok" if gcc else "optional", gcc or "absent", "" if gcc else cure)
 
@@ -70,10 +80,14 @@ def _emulators() -> Iterator[Check]:
     try:
         import unicorn
 
+        from kit import counter
+
         unicorn.Uc(unicorn.UC_ARCH_ARM, unicorn.UC_MODE_THUMB)
+        counter.library()
         yield Check("emulator unicorn", "ok", str(unicorn.__version__))
-    except Exception as error:  # its library may be absent, for another machine, or refuse the core
-        yield Check("emulator unicorn", "missing", f"{error}", "pip install --force-reinstall unicorn==2.1.4")
+    except Exception as error:  # the library may be absent or for another machine, its C side may not build
+        cure = "pip install --force-reinstall unicorn==2.1.4 ziglang==0.17.1"
+        yield Check("emulator unicorn", "missing", " ".join(str(error).split()), cure)
     qemu = _first_line("qemu-system-arm", "--version")
     cure = "" if qemu else "for virtual-m55: sudo apt install qemu-system-arm"
     yield Check("emulator qemu", "ok" if qemu else "optional", qemu or "absent", cure)
@@ -96,7 +110,7 @@ def _serial() -> Iterator[Check]:
         yield Check("serial ports", "optional", "none", "plug the board in; the virtual boards need none")
     for port in ports:
         allowed = os.access(port.device, os.R_OK | os.W_OK)
-        cure = "" if allowed else "sudo usermod -aG dialout $USER, then log in again"
+        cure = "" if allowed else DIALOUT
         found = f"{port.description}" + ("" if allowed else ", no permission")
         yield Check(f"serial {port.device}", "ok" if allowed else "optional", found, cure)
 
@@ -105,8 +119,12 @@ def _microphone() -> Iterator[Check]:
     try:
         import sounddevice
 
-        inputs = [device["name"] for device in sounddevice.query_devices() if device["max_input_channels"] > 0]
-    except Exception as error:  # PortAudio has many ways to say no: absent library, absent server, absent device
+        inputs = [
+            device["name"] for device in sounddevice.query_devices() if device["max_input_channels"] > 0
+        ]
+    except (
+        Exception
+    ) as error:  # PortAudio has many ways to say no: absent library, absent server, absent device
         cure = "sudo apt install libportaudio2; listen --source clip.wav needs none"
         yield Check("microphone", "optional", " ".join(str(error).split()), cure)
         return

@@ -31,6 +31,7 @@ EXTRAS = {  # import name -> extra that brings it
     "optuna": "cluster",
     "ray": "cluster",
 }
+DIALOUT = "sudo usermod -aG dialout $USER, then log in again"
 OS_ERRORS = {  # errno -> what is wrong and the cure; the name of the file goes in front
     errno.EACCES: "no permission; change its mode or owner, or choose another place",
     errno.EPERM: "not permitted; change its mode or owner, or choose another place",
@@ -100,7 +101,7 @@ def _os_line(error: OSError) -> str | None:
     is_serial = serial is not None and isinstance(error, serial.SerialException)
     what = OS_ERRORS.get(error.errno or 0)
     if is_serial and error.errno in (errno.EACCES, errno.EPERM):
-        return f"{_port(error)}no permission for the serial port; sudo usermod -aG dialout $USER, then log in again"
+        return f"{_port(error)}no permission for the serial port; {DIALOUT}"
     if error.filename is not None and what is not None:
         return f"{os.fsdecode(error.filename) if not isinstance(error.filename, int) else 'file'}: {what}"
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EMFILE) or (is_serial and what):

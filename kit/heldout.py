@@ -1,4 +1,4 @@
-"""The held-out clips as a model meets them: windows of samples, their features, and what outputs are worth."""
+"""The held-out clips as a model meets them: windows, their features, and what outputs are worth."""
 
 from __future__ import annotations
 
@@ -66,13 +66,16 @@ def cut(
     """
     unknown = [label for label in dataset.labels if label not in labels]
     if unknown:
-        raise UserError(f"{dataset.name}: class {unknown[0]!r} is unknown to the model, which has {', '.join(labels)}")
+        raise UserError(
+            f"{dataset.name}: class {unknown[0]!r} is unknown to the model, which has {', '.join(labels)}"
+        )
     if not dataset.clips:
         raise UserError(f"{dataset.name}: no clip was held out for testing; give another --held-out")
     clips = dataset.clips
     if most is not None and most < len(clips):
         clips = tuple(clips[i] for i in np.linspace(0, len(clips) - 1, most).round().astype(int))
-    cuts, features = [], []
+    cuts: list[Array] = []
+    features: list[Array] = []
     for done, clip in enumerate(clips):
         progress("hear clips on the host", done, len(clips))
         cuts.append(data.windows(clip.samples(fe.sample_rate), fe.samples))

@@ -209,15 +209,21 @@ class Link:
         """Read until `done`; ask in each pause, give up `patience` seconds (or PROBES questions) after the last progress."""
         if at_once:
             self.wire.write(ask())
-        asked, pause, deadline = 0, PAUSES[0], time.monotonic() + patience
+        asked, pause, start = 0, PAUSES[0], time.monotonic()
+        ask_at = start + pause
         while not done():
-            if self._take(self.wire.read(pause)):
-                asked, pause, deadline = 0, PAUSES[0], time.monotonic() + patience
+            if self._take(self.wire.read(max(ask_at - time.monotonic(), 0))):
+                asked, pause, start = 0, PAUSES[0], time.monotonic()
+                ask_at = start + pause
                 continue
-            if (time.monotonic() > deadline) if self.wire.live else (asked == PROBES):
+            now = time.monotonic()
+            if self.wire.live and now < ask_at:
+                continue
+            if (now > start + patience) if self.wire.live else (asked == PROBES):
                 raise self._silence(patience)
             self.wire.write(ask())
             asked, pause = asked + 1, min(2 * pause, PAUSES[1])
+            ask_at = now + pause
 
     def _silence(self, patience: float) -> LinkError:
         name, seconds = self.wire.name, f"within {patience:.0f} s" if self.wire.live else "although it rests"

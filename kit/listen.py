@@ -137,11 +137,10 @@ def listen(
     """
     from kit import device
 
-    meant = meaning(build)
-    with interruptible() as stop:
-        blocks = open_source(source, meant.fe.sample_rate, fast=fast, stop=stop)
-        with device.open(build, port, progress) as board:
-            return stream(board, meant, blocks, source=source, rules=rules, view=view, stop=stop)
+    meant, stop = meaning(build), threading.Event()
+    blocks = open_source(source, meant.fe.sample_rate, fast=fast, stop=stop)
+    with device.open(build, port, progress) as board, interruptible(stop):
+        return stream(board, meant, blocks, source=source, rules=rules, view=view, stop=stop)
 
 
 def meaning(build: Build) -> Meaning:
@@ -152,7 +151,10 @@ def meaning(build: Build) -> Meaning:
         raise UserError(
             f"{build.path}: compiled from a bare .tflite, without a front end: compile a bundle to listen"
         )
-    fe = FrontEnd(**build.frontend)
+    try:
+        fe = FrontEnd(**build.frontend)
+    except TypeError:
+        raise UserError(f"{build.path}: its front end has unknown parameters: compile it again") from None
     graph = build.graph
     output = graph.tensors[graph.outputs[0]]
     assert output.quantisation is not None  # the compiler refuses an int8 output without one
@@ -167,11 +169,10 @@ def meaning(build: Build) -> Meaning:
 
 
 @contextmanager
-def interruptible() -> Iterator[threading.Event]:
-    """Turn the first Ctrl-C into an event: the stream ends between blocks; a second one interrupts."""
-    stop = threading.Event()
+def interruptible(stop: threading.Event) -> Iterator[None]:
+    """Let the first Ctrl-C set `stop`, so that the stream ends between blocks; a second one interrupts."""
     if threading.current_thread() is not threading.main_thread():
-        yield stop
+        yield
         return
     before = signal.getsignal(signal.SIGINT)
 
@@ -181,7 +182,7 @@ def interruptible() -> Iterator[threading.Event]:
 
     signal.signal(signal.SIGINT, interrupted)
     try:
-        yield stop
+        yield
     finally:
         signal.signal(signal.SIGINT, before)
 

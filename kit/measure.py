@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kit import heldout, profile
+from boards.errors import UserError
+from kit import heldout, profile, reference
 from kit.progress import Progress
 from kit.records import Run
 from models import frontend
@@ -27,6 +28,15 @@ class Test:
     record: dict[str, Any]  # where they come from, as in eval.json
     same: bool
     notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Full:
+    """The full size on the clips of a profile: its accuracy, what it was and ran on, what must be said."""
+
+    accuracy: float | None
+    where: dict[str, Any] | None
+    notes: tuple[str, ...] = ()
 
 
 def clips(
@@ -57,7 +67,11 @@ def clips(
 
 def _caveat(source: str, known: bool, same_fold: bool, own: bool) -> list[str]:
     if known:
-        return [] if same_fold else ["another fold than the bundle held out: the model was trained on these clips"]
+        return (
+            []
+            if same_fold
+            else ["another fold than the bundle held out: the model was trained on these clips"]
+        )
     if own:
         return [f"{source} has changed since the bundle was made: some test clips may have been trained on"]
     return [f"{source} is not the data that the bundle was made from"]
@@ -71,7 +85,7 @@ def bare(made: Build, board: Device, most: int | None, seed: int, progress: Prog
     return Run(made.name, profile=record, memory=profile.memory_map(made), provenance=_provenance(made))
 
 
-def bundled(made: Build, board: Device, bundle: Bundle, test: Test, against: str, progress: Progress) -> Run:
+def bundled(made: Build, board: Device, bundle: Bundle, test: Test, full: Full, progress: Progress) -> Run:
     """Return the run of a bundle on its held-out clips, with the accuracies of board, host and full size."""
     held, windows = test.clips, test.clips.windows
     trial = profile.hear(made, board, held, progress)
@@ -82,17 +96,16 @@ def bundled(made: Build, board: Device, bundle: Bundle, test: Test, against: str
         "host_int8": held.accuracy(trial.host),
         "host_float": held.accuracy(_float(bundle, held, progress)),
     }
-    full, reference, notes = _full(bundle, test, against, progress)
     evaluation = bundle.evaluation()
     return Run(
         made.name,
         evaluation=evaluation,
         profile={
             **record,
-            "accuracy": {**accuracy, "full": full},
-            "reference": reference,
+            "accuracy": {**accuracy, "full": full.accuracy},
+            "reference": full.where,
             "data": test.record,
-            "notes": [*test.notes, *notes],
+            "notes": [*test.notes, *full.notes],
         },
         memory=profile.memory_map(made),
         confusion={
@@ -104,31 +117,34 @@ def bundled(made: Build, board: Device, bundle: Bundle, test: Test, against: str
 
 
 def _float(bundle: Bundle, held: heldout.HeldOut, progress: Progress) -> Any:
-    from kit import reference
-
     model = reference.tflite(bundle.read(FLOAT), "float model")
     return reference.run(model, frontend.to_float(held.windows.values), progress).outputs
 
 
-def _full(
-    bundle: Bundle, test: Test, against: str, progress: Progress
-) -> tuple[float | None, dict[str, Any] | None, list[str]]:
-    """Return accuracy of the full size, where it was measured, and what must be said about it."""
-    if against == "full":
-        stage = next((s for s in bundle.evaluation()["stages"] if s["name"] == "full"), None)
-        if stage is None or not test.same:
-            why = "the bundle has no figure of its teacher" if stage is None else "these are not the clips of eval.json"
-            return None, None, [f"no figure for the full size: {why}; give a model with --against FILE"]
-        return stage["accuracy"], {"name": stage["what"], "device": stage["runtime"], "milliseconds": None}, []
-    from boards.errors import UserError
-    from kit import reference
+def full_size(bundle: Bundle, test: Test, against: str, progress: Progress) -> Full:
+    """Return how right the full size is: `full`, as eval.json has it, or a model file that runs here and now.
 
+    Raises:
+        UserError: the file cannot be read, or does not fit the features or the labels.
+    """
+    if against == "full":
+        return _teacher(bundle, test)
     model = reference.load(Path(against))
     answers = reference.run(model, frontend.to_float(test.clips.windows.values), progress)
     if answers.outputs.shape[1] != len(bundle.labels):
-        raise UserError(f"{against}: gives {answers.outputs.shape[1]} outputs, the bundle has {len(bundle.labels)} labels")
+        outputs = answers.outputs.shape[1]
+        raise UserError(f"{against}: gives {outputs} outputs, the bundle has {len(bundle.labels)} labels")
     where = {"name": model.name, "device": answers.device, "milliseconds": answers.seconds * 1e3}
-    return test.clips.accuracy(answers.outputs), where, []
+    return Full(test.clips.accuracy(answers.outputs), where)
+
+
+def _teacher(bundle: Bundle, test: Test) -> Full:
+    stage = next((s for s in bundle.evaluation()["stages"] if s["name"] == "full"), None)
+    if stage is not None and test.same:
+        where = {"name": stage["what"], "device": stage["runtime"], "milliseconds": None}
+        return Full(stage["accuracy"], where)
+    why = "these are not the clips of eval.json" if stage else "the bundle was made without a teacher"
+    return Full(None, None, (f"no figure for the full size: {why}; give a model with --against FILE",))
 
 
 def _provenance(made: Build) -> dict[str, Any]:

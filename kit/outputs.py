@@ -1,4 +1,4 @@
-"""Where results go: the place is checked before the work starts, and the file is written whole or not at all."""
+"""Where results go: the place is checked before the work, and a file is written whole or not at all."""
 
 from __future__ import annotations
 

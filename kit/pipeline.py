@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,7 +16,10 @@ from kit.silence import import_keras
 if TYPE_CHECKING:
     from boards import Board
     from firmware.compiler.build import Build
+    from kit.listen import Heard
+    from kit.listen_view import View
     from kit.records import Run
+    from models.frontend import FrontEnd
     from quantize.bundle import Bundle
 
 BUNDLE = "bundle.zip"  # inside a BUILD that was made from one, so that profile needs nothing else
@@ -46,6 +49,8 @@ def compress(
     target = boards.load(board) if board else None
     if size not in (sizes := registry.card(family).sizes):
         raise UserError(f"no size {size!r} of {family}; known: {', '.join(sizes)}")
+    if data != "synthetic" and not Path(data).exists():  # before Keras is imported, which takes a while
+        raise UserError(f"{data}: no such data; give a folder, a manifest csv, or synthetic")
     import_keras()
     made = stages.compress(family, size, data, out=out, progress=progress, **choices)
     if target is not None:
@@ -62,7 +67,7 @@ def fits(bundle: Bundle, board: Board) -> None:
     fit.check_fits(graph, plan.plan(graph), board, frontend.tables(bundle.frontend))
 
 
-def compile(
+def compile(  # noqa: A001  (the verb's name)
     source: Path,
     board: str,
     out: Path | None = None,
@@ -103,7 +108,9 @@ def read_model(path: Path) -> bytes:
     if not path.is_file():
         raise UserError(f"{path}: no such model; a bundle or an int8 .tflite is needed")
     if path.stat().st_size > MAX_MODEL:
-        raise UserError(f"{path}: {path.stat().st_size >> 20} MB, at most {MAX_MODEL >> 20} MB go into a board")
+        raise UserError(
+            f"{path}: {path.stat().st_size >> 20} MB, at most {MAX_MODEL >> 20} MB go into a board"
+        )
     return path.read_bytes()
 
 
@@ -131,7 +138,12 @@ def flash(folder: Path, *, port: str | None = None, progress: Progress = silent)
     methods.flash(made, port, progress)
     with device.open(made, port, progress) as board:
         info = board.info()
-        return {"board": made.board.name, "build_id": info.build_id, "bytes": len(made.image), "port": board.wire.name}
+        return {
+            "board": made.board.name,
+            "build_id": info.build_id,
+            "bytes": len(made.image),
+            "port": board.wire.name,
+        }
 
 
 def profile(
@@ -153,13 +165,40 @@ def profile(
     made = build.load(folder)
     if not (folder / BUNDLE).exists():
         if data is not None:
-            raise UserError(f"{folder}: compiled from a bare .tflite, which has no labels or front end for --data; use a bundle")
+            raise UserError(
+                f"{folder}: a bare .tflite has no labels or front end for --data; compile a bundle"
+            )
         with device.open(made, port, progress) as board:
             return measure.bare(made, board, samples, seed, progress)
     bundle = bundles.load(folder / BUNDLE)
     test = measure.clips(bundle, data, held_out, samples, progress)
+    full = measure.full_size(bundle, test, against, progress)
     with device.open(made, port, progress) as board:
-        return measure.bundled(made, board, bundle, test, against, progress)
+        return measure.bundled(made, board, bundle, test, full, progress)
+
+
+def listen(
+    folder: Path,
+    source: str,
+    *,
+    fast: bool = False,
+    threshold: float | None = None,
+    port: str | None = None,
+    show: Callable[[FrontEnd, tuple[str, ...]], View] | None = None,
+    progress: Progress = silent,
+) -> Heard:
+    """Stream the microphone or a sound file to the board, which computes the features and the answers.
+
+    `show` gives the view for a front end and its labels; without it nothing is shown.
+    """
+    from firmware.compiler import build
+    from kit import listen as ears
+
+    made = build.load(folder)
+    meant = ears.meaning(made)
+    rules = ears.Rules() if threshold is None else ears.Rules(threshold=threshold)
+    view = show(meant.fe, meant.labels) if show else None
+    return ears.listen(made, source, port=port, fast=fast, rules=rules, view=view, progress=progress)
 
 
 def report(folders: Sequence[Path], out: Path) -> None:

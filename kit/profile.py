@@ -29,7 +29,7 @@ RANDOM = 24  # random inputs for a model that came without clips
 
 @dataclass(frozen=True)
 class Trial:
-    """N inputs through the board and through the host's integer definition; features only with a front end."""
+    """N inputs through the board and the host's integer definition; features only with a front end."""
 
     names: Sequence[str]  # of the inputs
     inputs: Array  # int8 (N, *input): the host's features, or the inputs as they were sent
@@ -80,7 +80,9 @@ def hear(build: Build, device: Device, test: HeldOut, progress: Progress = silen
         features.append(device.features(window).reshape(inputs.shape[1:]))
         outputs.append(device.infer(features[-1]))
     progress("profile on the board", len(inputs), len(inputs))
-    return Trial(test.window_names, inputs, np.stack(features), np.stack(outputs), on_host(build.graph, inputs))
+    return Trial(
+        test.window_names, inputs, np.stack(features), np.stack(outputs), on_host(build.graph, inputs)
+    )
 
 
 def feed(build: Build, device: Device, inputs: Array, progress: Progress = silent) -> Trial:
@@ -112,7 +114,7 @@ def as_input(features: Array, graph: Graph) -> Array:
 
 
 def trial_inputs(graph: Graph, most: int | None, seed: int) -> Array:
-    """Return edges (all lowest, all highest, zero-point, lowest and highest by turns) and random inputs, int8."""
+    """Return int8 edges (all lowest, all highest, zero-point, both by turns) and random inputs."""
     into = graph.tensors[graph.inputs[0]]
     zero = int(into.quantisation.zero_point[0]) if into.quantisation else 0
     turns = np.where(np.arange(into.elements) % 2, 127, -128).reshape(into.shape)
@@ -142,7 +144,9 @@ def count(device: Device, trial: Trial, samples: Array | None, progress: Progres
     )
 
 
-def record(build: Build, device: Device, trial: Trial, cost: Cost, owner: Array | None = None) -> dict[str, Any]:
+def record(
+    build: Build, device: Device, trial: Trial, cost: Cost, owner: Array | None = None
+) -> dict[str, Any]:
     """Return the record without accuracies, with an origin for each figure.
 
     `owner` (N,) says which clip an input is a window of; `samples` and `mismatches` count clips then.
@@ -201,13 +205,16 @@ def per_op(build: Build, cost: Cost) -> list[dict[str, Any]]:
 
 
 def memory_map(build: Build) -> dict[str, Any]:
-    """Return who lives where in the arena while each node runs."""
+    """Return who lives where in the arena while each node that has code runs."""
+    from firmware.compiler.ops import OPS
+
     return {
         "arena_bytes": build.plan.arena,
         "lower_bound_bytes": build.plan.lower_bound,
         "steps": [
             [{"tensor": name, "offset": offset, "bytes": size} for name, offset, size in step]
-            for step in build.plan.lifetimes
+            for node, step in zip(build.graph.nodes, build.plan.lifetimes, strict=True)
+            if not OPS[node.op].alias
         ],
     }
 
@@ -221,10 +228,10 @@ def figures(profile: Mapping[str, Any]) -> list[tuple[str, Any, str | None]]:
         rows.append((f"{unit} of its features", profile["frontend"][unit], origins[unit]))
     if profile["milliseconds"] is not None:
         rows.append(("milliseconds", profile["milliseconds"], origins["milliseconds"]))
-    for group in ("ram_bytes", "flash_bytes"):
+    for group, title in (("ram_bytes", "RAM"), ("flash_bytes", "flash")):
         for name, value in profile[group].items():
             origin = origins.get(f"{group}.{name}", origins[group])
-            rows.append((f"{group.removesuffix('_bytes')} bytes, {name.replace('_', ' ')}", value, origin))
+            rows.append((f"{title} bytes, {name.replace('_', ' ')}", value, origin))
     for name, value in profile["accuracy"].items():
         if value is not None:
             rows.append((f"accuracy, {name.replace('_', ' ')}", value, origins[f"accuracy.{name}"]))

@@ -57,7 +57,9 @@ def load(path: Path) -> Reference:
         raise UserError(f"{path}: no such model file; a .keras, .onnx or .tflite is needed")
     reader = READERS.get(path.suffix)
     if reader is None:
-        raise UserError(f"{path}: a .keras, .onnx or .tflite is needed, not {path.suffix or 'a name without an ending'}")
+        raise UserError(
+            f"{path}: a .keras, .onnx or .tflite is needed, not {path.suffix or 'a name without an ending'}"
+        )
     try:
         return reader(path)
     except (UserError, ModuleNotFoundError, MemoryError):
@@ -70,7 +72,9 @@ def load(path: Path) -> Reference:
 def net(model: Any, name: str) -> Reference:
     """Return a Keras `model` in memory (logits out) as a reference."""
     shape = tuple(model.inputs[0].shape)[1:]
-    return Reference(name, shape, lambda x: np.asarray(model.predict_on_batch(x), np.float32), _keras_device())
+    return Reference(
+        name, shape, lambda x: np.asarray(model.predict_on_batch(x), np.float32), _keras_device()
+    )
 
 
 def run(reference: Reference, x: Floats, progress: Progress = silent) -> Answers:
@@ -82,7 +86,9 @@ def run(reference: Reference, x: Floats, progress: Progress = silent) -> Answers
     wanted, given = reference.shape, x.shape[1:]
     if len(wanted) != len(given) or any(w not in (None, g) for w, g in zip(wanted, given, strict=True)):
         sizes = tuple("any" if size is None else size for size in wanted)
-        raise UserError(f"{reference.name}: takes inputs of {sizes}, the features here are {given}".replace("'", ""))
+        raise UserError(
+            f"{reference.name}: takes inputs of {sizes}, the features here are {given}".replace("'", "")
+        )
     step = BATCH if reference.batches else 1
     outputs, seconds = [], []
     for start in range(0, len(x), step):
@@ -125,7 +131,10 @@ def _scaled(x: Floats, detail: dict[str, Any]) -> npt.NDArray[Any]:
     if detail["dtype"] == np.float32:
         return x
     limits = np.iinfo(detail["dtype"])
-    return np.clip(np.round(x / scale) + zero, limits.min, limits.max).astype(detail["dtype"])
+    scaled: npt.NDArray[Any] = np.clip(np.round(x / scale) + zero, limits.min, limits.max).astype(
+        detail["dtype"]
+    )
+    return scaled
 
 
 def _unscaled(y: npt.NDArray[Any], detail: dict[str, Any]) -> Floats:
@@ -162,18 +171,7 @@ READERS: dict[str, Callable[[Path], Reference]] = {".tflite": _tflite, ".onnx": 
 def _keras_device() -> str:
     import keras
 
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow
-
-        return _gpu() if tensorflow.config.list_physical_devices("GPU") else _cpu()
-    if keras.backend.backend() == "torch":
-        import torch
-
-        return str(torch.cuda.get_device_name()) if torch.cuda.is_available() else _cpu()
-    import jax
-
-    first = jax.devices()[0]
-    return str(first.device_kind) if first.platform == "gpu" else _cpu()
+    return _gpu() if keras.distribution.list_devices("gpu") else _cpu()
 
 
 def _gpu() -> str:

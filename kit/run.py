@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tokenize
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,13 +41,26 @@ def read_npy(path: Path) -> Array:
             version = np.lib.format.read_magic(file)
             read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
             shape, _, dtype = read[version](file)
-            wanted, have = int(np.prod(shape, dtype=object)) * dtype.itemsize, path.stat().st_size - file.tell()
+            wanted, have = (
+                int(np.prod(shape, dtype=object)) * dtype.itemsize,
+                path.stat().st_size - file.tell(),
+            )
         if dtype.hasobject:
-            raise UserError(f"{path}: holds Python objects (pickle), which are not read; save plain int8 or float32")
+            raise UserError(
+                f"{path}: holds Python objects (pickle), which are not read; save plain int8 or float32"
+            )
         if have < wanted:
             raise UserError(f"{path}: cut short: {have} of {wanted} bytes of data; save it again")
         loaded: Array = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError, KeyError, TypeError, SyntaxError, OverflowError) as error:
+    except (
+        ValueError,
+        EOFError,
+        KeyError,
+        TypeError,
+        SyntaxError,
+        OverflowError,
+        tokenize.TokenError,
+    ) as error:
         raise UserError(f"{path}: not a .npy array ({_short(error)}); np.save makes one") from None
     return loaded
 
@@ -55,7 +69,9 @@ def _short(error: Exception) -> str:
     return " ".join(str(error).split())[:80] or type(error).__name__
 
 
-def as_inputs(x: Array, shape: Sequence[int], scaling: Quantisation, name: str) -> tuple[npt.NDArray[np.int8], bool]:
+def as_inputs(
+    x: Array, shape: Sequence[int], scaling: Quantisation, name: str
+) -> tuple[npt.NDArray[np.int8], bool]:
     """Return `x` as int8 inputs of shape (N, *shape), and whether it was a single one.
 
     Args:
@@ -75,7 +91,9 @@ def as_inputs(x: Array, shape: Sequence[int], scaling: Quantisation, name: str) 
     elif x.ndim == len(one) + 1 and x.shape[1:] == one and len(x):
         single, batch = False, x.reshape(len(x), *shape)
     else:
-        raise UserError(f"{name}: has shape {x.shape}, needs {tuple(shape)}, or a batch {('N', *one)}".replace("'", ""))
+        raise UserError(
+            f"{name}: has shape {x.shape}, needs {tuple(shape)}, or a batch {('N', *one)}".replace("'", "")
+        )
     return (batch if x.dtype == np.int8 else quantise(batch, scaling, name)).astype(np.int8), single
 
 
@@ -83,10 +101,13 @@ def quantise(x: Array, scaling: Quantisation, name: str) -> npt.NDArray[np.int8]
     """Return float32 `x` as int8 by the model's scale and zero-point, ties away from zero as TFLite does."""
     if not np.isfinite(x).all():
         first = tuple(int(i) for i in np.argwhere(~np.isfinite(x))[0])
-        raise UserError(f"{name}: {int((~np.isfinite(x)).sum())} values are NaN or infinite, the first at {first}")
+        raise UserError(
+            f"{name}: {int((~np.isfinite(x)).sum())} values are NaN or infinite, the first at {first}"
+        )
     steps = x.astype(np.float32) / scaling.scale[0]
     rounded = np.sign(steps) * np.floor(np.abs(steps) + np.float32(0.5)) + scaling.zero_point[0]
-    return np.clip(rounded, -128, 127).astype(np.int8)
+    clipped: npt.NDArray[np.int8] = np.clip(rounded, -128, 127).astype(np.int8)
+    return clipped
 
 
 def dequantise(y: npt.NDArray[np.int8], scaling: Quantisation) -> npt.NDArray[np.float32]:

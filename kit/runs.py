@@ -25,7 +25,7 @@ MAX_JSON = 64 << 20  # bytes
 def save(run: Run, folder: Path) -> None:
     """Write `run` into `folder`, each file whole or not at all, the profile last."""
     if run.listening is not None:
-        _save_listening(run.listening, folder / HEARD)
+        save_listening(run.listening, folder)
     rest = {"name": run.name, **{part: getattr(run, part) for part in PARTS}}
     write_text(folder / REST, text_of(rest))
     write_text(folder / PROFILE, text_of(run.profile or {}))
@@ -37,12 +37,16 @@ def load(folder: Path) -> Run:
     Raises:
         UserError: there is none, or it is damaged.
     """
-    if not (folder / PROFILE).is_file():
+    there = {name for name in (PROFILE, REST, HEARD) if (folder / name).is_file()}
+    if not there & {PROFILE, HEARD}:
         raise UserError(f"{folder}: no {PROFILE} in it, so it is not a run; `earkit profile` makes one")
-    rest = _object(folder / REST) if (folder / REST).is_file() else {}
-    heard = _load_listening(folder / HEARD) if (folder / HEARD).is_file() else None
-    parts = {part: rest.get(part) for part in PARTS}
-    return Run(str(rest.get("name", folder.name)), profile=_object(folder / PROFILE), listening=heard, **parts)
+    rest = _object(folder / REST) if REST in there else {}
+    return Run(
+        str(rest.get("name", folder.absolute().name)),
+        profile=_object(folder / PROFILE) if PROFILE in there else None,
+        listening=_load_listening(folder / HEARD) if HEARD in there else None,
+        **{part: rest.get(part) for part in PARTS},
+    )
 
 
 def _object(path: Path) -> dict[str, Any]:
@@ -57,8 +61,9 @@ def _object(path: Path) -> dict[str, Any]:
     return value
 
 
-def _save_listening(heard: Listening, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+def save_listening(heard: Listening, folder: Path) -> None:
+    """Write what was heard into `folder`, for the report."""
+    folder.mkdir(parents=True, exist_ok=True)
     about = {
         "source": heard.source,
         "rate": heard.rate,
@@ -67,8 +72,8 @@ def _save_listening(heard: Listening, path: Path) -> None:
         "truth": [asdict(event) for event in heard.truth],
         "dropped": heard.dropped,
     }
-    arrays = {"samples": heard.samples, "probabilities": heard.probabilities, "about": np.array(text_of(about))}
-    atomic.write(path, write_npz(**arrays))
+    data = write_npz(samples=heard.samples, probabilities=heard.probabilities, about=np.array(text_of(about)))
+    atomic.write(folder / HEARD, data)
 
 
 def _load_listening(path: Path) -> Listening:

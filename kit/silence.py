@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def native_silence() -> Iterator[None]:
-    """Point file descriptor 2 nowhere while the block runs. Python's own errors come after it, as exceptions."""
+    """Point file descriptor 2 nowhere while the block runs; Python's errors come after it, as exceptions."""
     sys.stderr.flush()
     kept = os.dup(2)
     try:

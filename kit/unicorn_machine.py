@@ -28,6 +28,8 @@ _CORES = {
 class UnicornMachine:
     """Core, memories and lines of one board. RAM and flash outlive a reset, the core does not."""
 
+    live = False
+
     def __init__(self, board: Board, flash: bytes) -> None:
         self.board = board
         self._c = counter.library()
@@ -42,11 +44,11 @@ class UnicornMachine:
         self._state.ram_origin, self._state.ram_bytes = board.ram_memory.origin, board.ram_memory.size
         self._state.protected_bytes = BOOT_BYTES
         self._state.stop = ctypes.cast(uclib.uc_emu_stop, ctypes.c_void_p).value
-        self._fault_address: int | None = None
         self._core = self._reset()
 
     def _reset(self) -> unicorn.Uc:
         """Return a fresh core at the reset vector; nothing translated before is kept."""
+        self._fault_address: int | None = None
         state = self._state
         core = unicorn.Uc(unicorn.UC_ARCH_ARM, unicorn.UC_MODE_THUMB)
         core.ctl_set_cpu_model(_CORES[self.board.core])
@@ -86,10 +88,14 @@ class UnicornMachine:
         """Return how often the flash controller erased or programmed."""
         return int(self._state.flash_changes)
 
-    def power_cycle(self, boot_pin: bool) -> None:
-        """Clear RAM and reset, with the boot pin held or not."""
+    def boot_pin(self, held: bool) -> None:
+        """Hold the boot pin or let it go."""
+        self._state.boot_pin = held
+
+    def power_cycle(self) -> None:
+        """Clear RAM and reset."""
         ctypes.memset(self._state.ram, 0, self._state.ram_bytes)
-        self._state.boot_pin = boot_pin
+        self._state.rx_tail, self._state.tx_tail = self._state.rx_head, self._state.tx_head
         self._core = self._reset()
 
     def send(self, data: bytes) -> None:
@@ -108,14 +114,14 @@ class UnicornMachine:
     def close(self) -> None:
         """Do nothing: memory is all there is."""
 
-    def run(self, limit: int) -> bool:
+    def run(self, limit: int, _timeout: float = 0.0) -> bool:
         """Run until the board rests; False when it had not rested after `limit` instructions.
 
         Raises:
             UserError: the firmware faulted.
         """
         end = self.instructions + limit
-        while self.instructions < end:
+        while True:
             self._state.limit = min(self.instructions + SLICE, end)
             self._state.state = counter.RUNNING
             try:
@@ -127,7 +133,8 @@ class UnicornMachine:
                 return True
             if self._state.state == counter.RESET:
                 self._core = self._reset()
-        return False
+            elif self._state.limit == end:
+                return False
 
     def _note_address(self, _core: unicorn.Uc, _access: int, address: int, *_: object) -> bool:
         self._fault_address = address

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from argparse import Namespace
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -111,11 +111,12 @@ def compress(args: Namespace) -> int:
     terminal.table(("stage", "net", "accuracy", "parameters", "MACs"), stages)
     for note in evaluation["notes"]:
         print(f"note: {note}")
-    print(f"{out}: int8 {len(bundle.model()):,} bytes, {evaluation['data']['test']} test clips; next: earkit compile {out}")
+    clips = evaluation["data"]["test"]
+    print(f"{out}: int8 {len(bundle.model()):,} bytes, {clips} test clips; next: earkit compile {out}")
     return 0
 
 
-def compile(args: Namespace) -> int:
+def compile(args: Namespace) -> int:  # noqa: A001  (the verb's name)
     """Turn a bundle or an int8 .tflite into firmware."""
     with shown() as progress:
         build = pipeline.compile(
@@ -129,7 +130,7 @@ def compile(args: Namespace) -> int:
         terminal.json_object(build.sizes)
         return 0
     _sizes_table(build.sizes)
-    print(f"{build.path}: firmware for {build.board.name}, build {build.build_id}; next: earkit flash {build.path}")
+    print(f"{build.path}: firmware for {build.board.name}; next: earkit flash {build.path}")
     return 0
 
 
@@ -153,7 +154,7 @@ def flash(args: Namespace) -> int:
     if args.json:
         terminal.json_object(record)
     else:
-        print(f"{record['board']}: {record['bytes']:,} bytes written and verified, build {record['build_id']} runs")
+        print(f"{record['board']}: {record['bytes']:,} bytes verified, build {record['build_id']} runs")
     return 0
 
 
@@ -197,13 +198,15 @@ def report(args: Namespace) -> int:
 
 def demo(args: Namespace) -> int:
     """Walk the whole road on synthetic sounds."""
+    from kit.demo import demo as walk
+
     with shown() as progress:
-        record = pipeline.demo(args.family, args.board, Path(args.output), seed=args.seed, progress=progress)
+        record = walk(args.family, args.board, Path(args.output), seed=args.seed, progress=progress)
     if args.json:
         terminal.json_object(record)
         return 0
     _profile_tables(record["profile"])
-    terminal.table(("stage", "seconds"), [(stage, seconds) for stage, seconds in record["seconds"].items()])
+    terminal.table(("stage", "seconds"), record["seconds"].items())
     print(f"report: {record['report']}")
     return 0
 
@@ -219,24 +222,39 @@ def _sizes_table(sizes: Mapping[str, Any]) -> None:
 def _profile_tables(record: Mapping[str, Any]) -> None:
     from kit.profile import figures
 
-    rows = [(row["name"], row["op"], row["macs"], row["instructions"], _per_mac(row)) for row in record["per_op"]]
-    terminal.table(("node", "op", "MACs", "instructions", "per MAC"), rows)
-    terminal.table(
-        ("figure", "value", "origin"),
-        [(name, value, origin) for name, value, origin in figures(record)],
-    )
+    unit = "instructions" if record["cycles"] is None else "cycles"
+    rows = [(row["name"], row["op"], row["macs"], row[unit], _per_mac(row, unit)) for row in record["per_op"]]
+    terminal.table(("node", "op", "MACs", unit, f"{unit} per MAC"), rows)
+    terminal.table(("figure", "value", "origin"), figures(record))
+    if record["first_mismatch"]:
+        print(
+            "first difference: {sample}, {what} {index}: device {device}, host {host}".format(
+                **record["first_mismatch"]
+            )
+        )
+    for note in record["notes"]:
+        print(f"note: {note}")
 
 
-def _per_mac(row: Mapping[str, Any]) -> float | None:
-    return row["instructions"] / row["macs"] if row["macs"] and row["instructions"] is not None else None
+def _per_mac(row: Mapping[str, Any], unit: str) -> float | None:
+    return row[unit] / row["macs"] if row["macs"] else None
 
 
 def listen(args: Namespace) -> int:
     """Stream sound to the board and show what it hears."""
-    record = pipeline.listen(
-        Path(args.build), args.source, fast=args.fast, threshold=args.threshold, port=args.port, quiet=args.json
+    from kit import listen_view, runs
+
+    out = room_for(Path(args.output), folder=True) if args.output else None
+    heard = pipeline.listen(
+        Path(args.build),
+        args.source,
+        fast=args.fast,
+        threshold=args.threshold,
+        port=args.port,
+        show=None if args.json else partial(listen_view.view, False),
     )
+    if out is not None:
+        runs.save_listening(heard.listening, out)
     if args.json:
-        terminal.json_object(record)
-    sys.stdout.flush()
+        terminal.json_object(heard.record())
     return 0

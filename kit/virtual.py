@@ -17,6 +17,8 @@ LIMIT = 10_000_000_000  # instructions per request, about 30 s: the board counts
 class Machine(Protocol):
     """An emulator of one board."""
 
+    live: bool  # whether more may come after `run` has returned
+
     @property
     def instructions(self) -> int:
         """Instructions executed since power-on."""
@@ -29,7 +31,10 @@ class Machine(Protocol):
     def flash_changes(self) -> int:
         """Moves when the flash is erased or programmed."""
 
-    def power_cycle(self, boot_pin: bool) -> None:
+    def boot_pin(self, held: bool) -> None:
+        """Hold the boot pin or let it go."""
+
+    def power_cycle(self) -> None:
         """Clear RAM and reset."""
 
     def send(self, data: bytes) -> None:
@@ -38,8 +43,11 @@ class Machine(Protocol):
     def receive(self) -> bytes:
         """Take what was sent."""
 
-    def run(self, limit: int) -> bool:
-        """Run until the board rests; False when it did not within `limit` instructions."""
+    def run(self, limit: int, timeout: float) -> bool:
+        """Run until the board rests; False when it did not within `limit` instructions.
+
+        A live machine runs by itself: there it waits `timeout` seconds for the board to say something.
+        """
 
     def close(self) -> None:
         """End the emulator."""
@@ -56,8 +64,6 @@ class VirtualBoard:
         UserError: the emulator is missing, or the file has another size than the board's flash.
     """
 
-    live = False
-
     def __init__(self, board: Board, flash: bytes | Path, *, boot: bytes | None = None, limit: int = LIMIT) -> None:
         self.board, self.name, self.limit = board, board.name, limit
         self._file = flash if isinstance(flash, Path) else None
@@ -65,7 +71,8 @@ class VirtualBoard:
         if boot is not None:  # what the factory programs
             content = boot.ljust(BOOT_BYTES, b"\xff") + content[BOOT_BYTES:]
         self._machine = _machine(board, content)
-        self._saved = self._machine.flash_changes
+        self.live = self._machine.live
+        self._saved = self._changes = self._machine.flash_changes
         self._dead: UserError | None = None
 
     def __enter__(self) -> VirtualBoard:
@@ -85,8 +92,13 @@ class VirtualBoard:
     def power_cycle(self, *, boot_pin: bool = False) -> None:
         """Take the power away and give it back, with the boot pin held or not."""
         self._save()
-        self._machine.power_cycle(boot_pin)
+        self._machine.boot_pin(held=boot_pin)
+        self._machine.power_cycle()
         self._dead = None
+
+    def release_boot_pin(self) -> None:
+        """Let the boot pin go: the next reset starts the application."""
+        self._machine.boot_pin(held=False)
 
     def read(self, timeout: float) -> bytes:
         """Run until the board rests and return what it sent; b"" means that nothing will come.
@@ -99,7 +111,7 @@ class VirtualBoard:
         if waiting := self._machine.receive():
             return waiting
         try:
-            rests = self._machine.run(self.limit)
+            rests = self._machine.run(self.limit, timeout)
         except UserError as error:
             self._dead = error
             raise
@@ -109,6 +121,9 @@ class VirtualBoard:
                 "the firmware hangs or the model is too large to run here"
             )
             raise self._dead
+        if self._machine.flash_changes == self._changes:
+            self._save()  # at rest, not in the middle of an update
+        self._changes = self._machine.flash_changes
         return self._machine.receive()
 
     def write(self, data: bytes) -> None:
@@ -118,9 +133,9 @@ class VirtualBoard:
         self._machine.send(data)
 
     def close(self) -> None:
-        """Save the flash if it changed, and end the emulator."""
-        self._save()
+        """End the emulator and save the flash if it changed."""
         self._machine.close()
+        self._save()
 
     def _save(self) -> None:
         if self._file is None or self._machine.flash_changes == self._saved:

@@ -19,6 +19,13 @@ class CheckpointError(UserError):
     """A checkpoint cannot be read, or is of another run."""
 
 
+def copied(variable: Any) -> NDArray[Any]:
+    """Return the value of a Keras variable; np.asarray gives views that training steps change."""
+    from keras import ops
+
+    return np.array(ops.convert_to_numpy(variable))
+
+
 def write(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
     """Write `arrays` to `path` through a temporary file beside it: a cut leaves the old one.
 
@@ -29,7 +36,7 @@ def write(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with part.open("wb") as file:
-            np.savez(file, **arrays)
+            np.savez(file, allow_pickle=False, **arrays)
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, path)
@@ -44,7 +51,7 @@ def read(path: Path) -> dict[str, NDArray[Any]]:
         CheckpointError: it is no whole .npz file without objects.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as whole, np.load(whole, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
     except (OSError, ValueError, EOFError, KeyError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
         raise CheckpointError(f"{path}: not a whole checkpoint ({error}); remove it to start anew") from None

@@ -34,8 +34,12 @@ CARD = {
     "licence": "MIT (official code); Apache-2.0 (this code)",
     "sizes": {
         "full": {"parameters": 80_753_615, "classes": 527, "note": "Cnn14 of the paper, 32 kHz"},
-        "lite": {"parameters": 0, "classes": 10, "note": "depthwise-separable, 16 kHz, phone or Pi; teacher"},
-        "micro": {"parameters": 0, "classes": 10, "note": "depthwise-separable, 16 kHz, Cortex-M4"},
+        "lite": {
+            "parameters": 794_506,
+            "classes": 10,
+            "note": "depthwise-separable, 16 kHz, phone or Pi; teacher",
+        },
+        "micro": {"parameters": 36_298, "classes": 10, "note": "depthwise-separable, 16 kHz, Cortex-M4"},
     },
 }
 
@@ -48,7 +52,7 @@ class Config:
     seconds: float  # of sound in one input
     max_frames: int  # the hop grows until the input has no more
     blocks: tuple[Block, ...]
-    pooling: Literal["mean", "mean_max"]  # over time; over frequency it is always the mean
+    pooling: Literal["mean", "mean_max"]  # mean: of all places; mean_max: see below
     hidden: tuple[int, ...] = ()  # widths of the layers between pooling and classifier
     affine_input: bool = False  # bn0 has a learned scale and shift
     dropout: float = 0.0  # behind each block
@@ -117,12 +121,13 @@ def frontend(config: Config) -> FrontEnd:
 
 
 def mean(x: Any) -> Any:
-    """Return the mean over time of (batch, time, channels)."""
-    return ops.mean(x, axis=1)
+    """Return the mean over time and frequency of (batch, time, frequency, channels)."""
+    return ops.mean(x, axis=(1, 2))
 
 
 def mean_max(x: Any) -> Any:
-    """Return mean plus maximum over time of (batch, time, channels), as Cnn14 does."""
+    """Return mean plus maximum over time of the mean over frequency, as Cnn14 does."""
+    x = ops.mean(x, axis=2)
     return ops.mean(x, axis=1) + ops.max(x, axis=1)
 
 
@@ -136,7 +141,7 @@ def net(config: Config, classes: int) -> keras.Model:
     x = normalise.bands(features, config.affine_input)
     x = layers.Reshape((front.frames, front.features, 1), name="image")(x)
     x = stack(x, config.blocks, config.dropout)
-    x = POOLINGS[config.pooling](ops.mean(x, axis=2))
+    x = POOLINGS[config.pooling](x)
     x = layers.Dropout(config.head_dropout, name="head_dropout")(x)
     for number, width in enumerate(config.hidden, 1):
         x = layers.Dense(width, activation="relu", name=f"fc{number}")(x)
@@ -174,7 +179,12 @@ def load_official(model: keras.Model, state: Mapping[str, NDArray[np.float32]]) 
         variable.assign(value)
 
 
-OFFICIAL_KINDS = {"beta": "bias", "bias": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}
+OFFICIAL_KINDS = {
+    "beta": "bias",
+    "bias": "bias",
+    "moving_mean": "running_mean",
+    "moving_variance": "running_var",
+}
 OFFICIAL_AXES = {1: (0,), 2: (1, 0), 4: (2, 3, 1, 0)}  # out×in -> in×out; out×in×h×w -> h×w×in×out
 
 

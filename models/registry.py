@@ -113,13 +113,19 @@ def load(name: str) -> Family:
         if error.name not in ("keras", "tensorflow"):
             raise
         raise UserError(f"family {name} needs {error.name}: pip install 'earkit[train]'") from None
-    return Family(about, module.SIZES, module.Config, module.frontend, module.net, module.groups, module.RECIPES)
+    return Family(
+        about, module.SIZES, module.Config, module.frontend, module.net, module.groups, module.RECIPES
+    )
 
 
 def _read(path: Path) -> Card:
     tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
     for node in tree.body:
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id == "CARD":
+        if (
+            isinstance(node, ast.Assign)
+            and isinstance(node.targets[0], ast.Name)
+            and node.targets[0].id == "CARD"
+        ):
             values = ast.literal_eval(node.value)
             sizes = {size: Size(**facts) for size, facts in values.pop("sizes").items()}
             return Card(name=path.stem, sizes=sizes, **values)
@@ -139,7 +145,7 @@ def _choose(table: Mapping[str, Any], name: str, what: str) -> Any:
 
 
 def _build(kind: Any, value: Any, place: str) -> Any:
-    """Return `value` (json types) as `kind`: a dataclass, a union of them, a tuple of anything, or a scalar."""
+    """Return `value` (json types) as `kind`: a dataclass, a union of them, a tuple, or a scalar."""
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin in (typing.Union, types.UnionType):
         return _build(_matching(arguments, value, place), value, place)

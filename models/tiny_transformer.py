@@ -11,6 +11,7 @@ input are not counted). BASELINE is a CNN on MFCC of about 4 million.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,10 +32,22 @@ CARD = {
     "paper": "https://arxiv.org/abs/2103.12157",
     "licence": "CC BY 4.0 (paper; no official code); Apache-2.0 (this code)",
     "sizes": {
-        "full": {"parameters": 6_278, "classes": 6, "note": "the paper's size; exact depth and width are not public"},
-        "lite": {"parameters": 0, "classes": 10, "note": "width 64, 4 layers; teacher"},
-        "micro": {"parameters": 0, "classes": 10, "note": "int8 to the last operation, Cortex-M0+ and up"},
-        "baseline": {"parameters": 0, "classes": 10, "note": "the MFCC-CNN it is compared with (1 s)"},
+        "full": {
+            "parameters": 6_278,
+            "classes": 6,
+            "note": "the paper's size; exact depth and width are not public",
+        },
+        "lite": {"parameters": 124_106, "classes": 10, "note": "width 64, 4 layers; teacher"},
+        "micro": {
+            "parameters": 6_234,
+            "classes": 10,
+            "note": "int8 to the last operation, Cortex-M0+ and up",
+        },
+        "baseline": {
+            "parameters": 4_036_330,
+            "classes": 10,
+            "note": "the MFCC-CNN it is compared with (1 s)",
+        },
     },
 }
 
@@ -109,7 +122,7 @@ def cnn(x: Any, body: Cnn) -> Any:
     return layers.Dense(body.hidden, activation="relu", name="fc1")(x)
 
 
-BODIES = {Encoder: encoder, Cnn: cnn}
+BODIES: Mapping[type, Callable[[Any, Any], Any]] = {Encoder: encoder, Cnn: cnn}
 
 
 def net(config: Config, classes: int) -> keras.Model:
@@ -135,7 +148,10 @@ def cnn_body_groups(body: Cnn) -> tuple[Group, ...]:
     return (*stack_groups(body.blocks, (Slice("fc1/kernel", 0),), "body.blocks"), hidden)
 
 
-GROUPS = {Encoder: encoder_body_groups, Cnn: cnn_body_groups}
+GROUPS: Mapping[type, Callable[[Any], tuple[Group, ...]]] = {
+    Encoder: encoder_body_groups,
+    Cnn: cnn_body_groups,
+}
 
 
 def groups(config: Config) -> tuple[Group, ...]:

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from boards.errors import UserError
 from models import checkpoint as store
-from models.checkpoint import CheckpointError
 from models.blocks import cost
+from models.checkpoint import CheckpointError, copied
 from models.data import augment
 from models.data.augment import Augmentation
 
@@ -40,7 +40,7 @@ class Recipe:
     label_smoothing: float = 0.1
     examples: int = 1_000  # an epoch is so many whole versions of all clips that it has at least these
     pool: int = 4_000  # versions are made, changed as `sound` says, until there are so many examples
-    sound: Augmentation = Augmentation()
+    sound: Augmentation = field(default_factory=Augmentation)
     mixup: float = 0.0  # α of the Beta distribution; 0: none
     masks: int = 0  # SpecAugment: stretches hidden in time, and as many in frequency
     widest: float = 0.15  # share of the axis that one stretch may hide
@@ -172,22 +172,32 @@ def fit_on_arrays(
 def gradients(net: Any, batches: Iterable[tuple[Floats, Labels]]) -> list[dict[str, NDArray[Any]]]:
     """Return the gradients of the cross-entropy on each batch, for each trainable weight of `net`.
 
-    Keras has no gradient that works on every backend, but plain SGD at rate 1 subtracts exactly that: a
-    step is taken and undone. Names as in `models.blocks.cost.weights`; `net` is compiled anew.
+    `net` runs as in inference: without dropout, BatchNorm with its running statistics. Keras has no
+    gradient that works on every backend, but plain SGD at rate 1 subtracts exactly that: a step is taken
+    and undone. Names as in `models.blocks.cost.weights`.
     """
     import keras
 
-    before = [np.array(variable) for variable in net.variables]
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    net.compile(keras.optimizers.SGD(1.0), loss, run_eagerly=True)
+
+    class Still(keras.Model):  # a functional model would pass its own `training` on
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = net
+
+        def call(self, x: Any) -> Any:
+            return self.net(x, training=False)
+
+    still = Still()
+    still.compile(keras.optimizers.SGD(1.0), loss, run_eagerly=True)
     trainable = {name: variable for name, variable in cost.weights(net).items() if variable.trainable}
-    start = {name: np.array(variable) for name, variable in trainable.items()}
+    start = {name: copied(variable) for name, variable in trainable.items()}
     found = []
     for x, y in batches:
-        net.train_on_batch(x, y)
-        found.append({name: start[name] - np.asarray(variable) for name, variable in trainable.items()})
-        for variable, value in zip(net.variables, before, strict=True):
-            variable.assign(value)
+        still.train_on_batch(x, y)
+        found.append({name: start[name] - copied(variable) for name, variable in trainable.items()})
+        for name, variable in trainable.items():
+            variable.assign(start[name])
     return found
 
 
@@ -203,7 +213,9 @@ def epochs_of(
 
     def source(epoch: int, rng: Rng) -> tuple[Floats, Floats]:
         first = epoch * several
-        taken = np.concatenate([np.arange(clips) + clips * (v % versions) for v in range(first, first + several)])
+        taken = np.concatenate(
+            [np.arange(clips) + clips * (v % versions) for v in range(first, first + several)]
+        )
         features, wanted = x[taken], targets[taken]
         if changed is not None:
             features = changed(features, rng)
@@ -294,7 +306,7 @@ class _Run:
             self.restore_best()
             raise TrainingError(
                 f"the loss is {guard.loss} at step {guard.step} of epoch {number + 1}, learning rate "
-                f"{self.recipe.learning_rate:g}: lower it; the weights of epoch {self.history.best + 1} are kept"
+                f"{self.recipe.learning_rate:g}: lower it; the weights of epoch {self.history.best + 1} stay"
             )
         self.record(float(result.history["loss"][0]), validate)
         self.save()
@@ -311,7 +323,7 @@ class _Run:
             self.best = self.weights()
 
     def weights(self) -> list[NDArray[Any]]:
-        return [np.array(variable) for variable in self.net.variables]
+        return [copied(variable) for variable in self.net.variables]
 
     def restore_best(self) -> None:
         for variable, value in zip(self.net.variables, self.best, strict=True):
@@ -325,7 +337,7 @@ class _Run:
         if self.checkpoint is None:
             return
         meta = {"identity": np.array(self.identity()), "history": np.array(json.dumps(asdict(self.history)))}
-        optimiser = {f"optimiser{i}": np.asarray(v) for i, v in enumerate(self.net.optimizer.variables)}
+        optimiser = {f"optimiser{i}": copied(v) for i, v in enumerate(self.net.optimizer.variables)}
         now = {f"weight{i}": v for i, v in enumerate(self.weights())}
         best = {f"best{i}": v for i, v in enumerate(self.best)}
         store.write(self.checkpoint, {**meta, **optimiser, **now, **best})
@@ -342,8 +354,9 @@ class _Run:
             for i, variable in enumerate(variables):
                 variable.assign(arrays[f"{name}{i}"])
         self.best = [arrays[f"best{i}"] for i in range(len(self.net.variables))]
-        history = json.loads(str(arrays["history"]))
-        self.history = History(**{k: tuple(v) if isinstance(v, list) else v for k, v in history.items()})
+        found = json.loads(str(arrays["history"]))
+        loss, losses, correct = (tuple(found[k]) for k in ("loss", "validation_loss", "validation_accuracy"))
+        self.history = History(loss, losses, correct, found["best"])
 
 
 def _guard() -> Any:

@@ -1,4 +1,4 @@
-"""Files and folders that are whole or absent: written under a temporary name beside the target, then renamed."""
+"""Files and folders that are whole or absent: written under a temporary name beside them, then renamed."""
 
 from __future__ import annotations
 

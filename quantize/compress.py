@@ -72,6 +72,7 @@ class Job:
             "size": self.size,
             "config": registry.to_dict(self.config),
             "recipes": {size: repr(self.recipe(size)) for size in self.family.recipes},
+            "tuning": {stage: repr(self.tuning(stage)) for stage in FINE_TUNING},
             "data": self.splits.record.model_dump(exclude={"source", "warnings"}),
             "teacher": self.teacher,
             "seed": self.seed,
@@ -80,17 +81,39 @@ class Job:
             "versions": record.versions(),
         }
 
+    @property
+    def digest(self) -> str:
+        """Return the SHA-256 of the settings: equal jobs give equal bundles on the same machine."""
+        return digest(self.settings())
+
     def build(self, config: dict[str, Any]) -> Any:
         """Return an untrained net of a stored Config."""
         return self.family.net(self.family.from_dict(config), len(self.splits.labels))
 
 
 def compress(
+    family: str, size: str, data: str | Path, *, out: Path, progress: Progress = silent, **choices: Any
+) -> Bundle:
+    """Train, distil, prune and quantise a family, and return its bundle, which is then at `out`.
+
+    Args:
+        family, size, data, choices: as `plan`.
+        out: the bundle's folder, or a name that ends in .zip. Unfinished work lies in `<out>.work`; the
+            same call goes on from there.
+        progress: told about every stage.
+
+    Raises:
+        UserError: anything that the user can mend; `out` is then as it was.
+    """
+    bundle.check_target(out)
+    return run(plan(family, size, data, progress=progress, **choices), out, progress)
+
+
+def plan(
     family: str,
     size: str,
     data: str | Path,
     *,
-    out: Path,
     teacher: str | Path | None = None,
     held_out: str | None = None,
     seed: int = 0,
@@ -100,15 +123,13 @@ def compress(
     seconds: float | None = None,
     scratch: bool = False,
     progress: Progress = silent,
-) -> Bundle:
-    """Train, distil, prune and quantise a family, and return its bundle, which is then at `out`.
+) -> Job:
+    """Return the job with every choice made; nothing is trained or written yet.
 
     Args:
         family: see models.registry.
         size: of the family, such as `micro`.
         data: a folder of clips, a manifest csv, or `synthetic`.
-        out: the bundle's folder, or a name that ends in .zip. Unfinished work lies in `<out>.work`; the
-            same call goes on from there.
         teacher: a size of the family, a .keras, .onnx, .tflite or .npz file, or `none`; by default `lite`
             where that is larger.
         held_out: the fold, speaker or room that is the test set.
@@ -118,37 +139,23 @@ def compress(
         clips_per_class: of the synthetic set.
         seconds: of sound in one model input; by default the clips' median, 1 to 5 s.
         scratch: also train the student without its teacher, to see what the teacher is worth.
-        progress: told about every stage.
+        progress: told about the reading of the data.
 
     Raises:
-        UserError: anything that the user can mend; `out` is then as it was.
+        UserError: an argument is out of range, or the data cannot be read or split.
     """
     if not 0 < keep <= 1:
         raise UserError(f"keep {keep:g}: the share of units that pruning leaves must be in (0, 1]")
-    bundle.check_target(out)
+    if epochs is not None and epochs < 1:
+        raise UserError(f"epochs {epochs}: at least 1 is needed")
+    loaded = registry.load(family)
+    loaded.config(size)  # refuses a wrong size before the data is read
+    name = teachers.identity(loaded, size, teacher)
+    file = Path(teacher) if teacher is not None and name.startswith("file ") else None
     splits = prepare.load(
         str(data), held_out=held_out, seed=seed, clips_per_class=clips_per_class, progress=progress
     )
-    job = plan(family, size, splits, teacher, seed, keep, epochs, seconds, scratch)
-    return run(job, out, progress)
-
-
-def plan(
-    family: str,
-    size: str,
-    splits: Splits,
-    teacher: str | Path | None,
-    seed: int,
-    keep: float,
-    epochs: int | None,
-    seconds: float | None,
-    scratch: bool,
-) -> Job:
-    """Return the job, every choice made."""
-    loaded = registry.load(family)
     config = _config(loaded, size, splits, seconds)
-    name = teachers.identity(loaded, size, teacher)
-    file = Path(teacher) if teacher is not None and name.startswith("file ") else None
     return Job(loaded, size, config, splits, name, file, seed, keep, epochs, scratch)
 
 
@@ -162,7 +169,7 @@ def _config(family: Family, size: str, splits: Splits, seconds: float | None) ->
 def run(job: Job, out: Path, progress: Progress = silent) -> Bundle:
     """Do the job, or what is left of it, and return the bundle at `out`."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    work = Work(out, digest(job.settings()))
+    work = Work(out, job.digest)
     examples = prepare.training(job.splits, job.fe, job.recipe(job.size), job.seed, work, progress)
     test = prepare.test_windows(job.splits, job.fe, work, progress)
     teacher = _teacher(job, examples, test, work, progress)
@@ -182,7 +189,8 @@ def run(job: Job, out: Path, progress: Progress = silent) -> Bundle:
             worker=worker,
             progress=progress,
         )
-    nets = {"scratch": scratch, "distilled" if teacher else "scratch": distilled, "pruned": pruned if job.keep < 1 else None}
+    first = "distilled" if teacher else "scratch"
+    nets = {"scratch": scratch, first: distilled, "pruned": pruned if job.keep < 1 else None}
     judged = record.evaluation(job, teacher, nets, files, test, progress)
     saved = bundle.save(
         record.manifest(job, pruned, files), record.contents(files, calibration, test, judged), out
@@ -229,6 +237,7 @@ def _distil(job: Job, logits: Array, examples: Examples, work: Work, progress: P
         examples.validation,
         recipe=job.recipe(job.size),
         seed=job.seed,
+        versions=examples.versions,
         checkpoint=work.epochs("distilled"),
         progress=named(progress, "distil"),
     )
@@ -245,6 +254,7 @@ def _scratch(job: Job, examples: Examples, work: Work, progress: Progress) -> Ne
             examples.validation,
             recipe=job.recipe(job.size),
             seed=job.seed,
+            versions=examples.versions,
             checkpoint=work.epochs("scratch"),
             progress=named(progress, "train without a teacher"),
         )
@@ -271,6 +281,7 @@ def _pruned(
             keep=job.keep,
             recipe=job.tuning("prune"),
             seed=job.seed,
+            versions=examples.versions,
             checkpoint=work.epochs("pruned"),
             progress=named(progress, "prune"),
         )

@@ -61,7 +61,7 @@ def quantise(
     worker: Worker,
     progress: Progress,
 ) -> Files:
-    """Return the files of `net`: PTQ, or QAT if PTQ loses more than 1 point on validation and QAT does better.
+    """Return the files of `net`, by PTQ, or by QAT where PTQ loses over 1 point on validation and QAT less.
 
     Args:
         net: trained; it is not changed.
@@ -90,8 +90,9 @@ def quantise(
 
     better = work.net("qat", build, tune)
     aware = _stored(work, "int8-qat", lambda: _convert(better.model, calibration, examples, worker))
-    fact = f"PTQ loses {_points(plain.loss)} on validation, int8 after QAT {_points(plain.loss + _gain(plain, aware))}"
-    if _gain(plain, aware) < 0:
+    lost = _points((plain.float_accuracy or 0.0) - (aware.int8_accuracy or 0.0))
+    fact = f"PTQ loses {_points(plain.loss)} on validation, int8 after QAT {lost}"
+    if (aware.int8_accuracy or 0.0) > (plain.int8_accuracy or 0.0):
         return _files(aware, plain.int8_model, f"used: {fact}")
     return _files(plain, None, f"tried and dropped: {fact}")
 
@@ -105,7 +106,7 @@ def tuned(
     checkpoint: Path | None,
     progress: Progress,
 ) -> None:
-    """Fine-tune `net` with int8 rounding; half of what it learns is the labels, half its own float answers."""
+    """Fine-tune `net` with int8 rounding; it learns the labels and its own float answers, half and half."""
     import keras
 
     from quantize import qat
@@ -117,7 +118,7 @@ def tuned(
     rounded(calibration, training=True)  # sets the ranges
     train.fit(
         rounded,
-        train.epochs_of(examples.x, targets, recipe),
+        train.epochs_of(examples.x, targets, recipe, examples.versions),
         train.score(rounded, examples.validation),
         keras.losses.CategoricalCrossentropy(from_logits=True),
         recipe=recipe,
@@ -131,11 +132,6 @@ def _log_softmax(logits: Floats) -> npt.NDArray[np.float64]:
     shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
     result: npt.NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
     return result
-
-
-def _gain(plain: Converted, aware: Converted) -> float:
-    """Return how much less accurate on validation int8 is after QAT (negative: better)."""
-    return (plain.int8_accuracy or 0.0) - (aware.int8_accuracy or 0.0)
 
 
 def _points(share: float) -> str:
@@ -166,13 +162,14 @@ def _stored(work: Work, stage: str, make: Callable[[], Converted]) -> Converted:
 
     def packed() -> dict[str, npt.NDArray[Any]]:
         made = make()
-        arrays: dict[str, npt.NDArray[Any]] = {
-            name: np.frombuffer(getattr(made, name), np.uint8) for name in blobs
-        }
+        arrays: dict[str, npt.NDArray[Any]] = {}
+        arrays.update({name: np.frombuffer(getattr(made, name), np.uint8) for name in blobs})
         if made.float_accuracy is not None and made.int8_accuracy is not None:
             arrays["accuracy"] = np.array([made.float_accuracy, made.int8_accuracy])
         return arrays
 
     arrays = work.arrays(stage, packed)
-    right = [float(value) for value in arrays["accuracy"]] if "accuracy" in arrays else [None, None]
-    return Converted(*(arrays[name].tobytes() for name in blobs), *right)
+    float_model, int8_model, onnx = (arrays[name].tobytes() for name in blobs)
+    if "accuracy" not in arrays:
+        return Converted(float_model, int8_model, onnx, None, None)
+    return Converted(float_model, int8_model, onnx, *(float(value) for value in arrays["accuracy"]))

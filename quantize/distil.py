@@ -25,7 +25,9 @@ from models.train import (
     score,
 )
 
-Teacher: TypeAlias = Any  # keras.Model, Callable[[Floats], Floats] from features to logits, or logits (N, classes)
+Teacher: TypeAlias = (
+    Any  # keras.Model, Callable[[Floats], Floats] from features to logits, or logits (N, classes)
+)
 EMBEDDING = "embedding"  # the layer before the classifier, in every family
 
 
@@ -38,6 +40,9 @@ class Mix:
     features: float = 0.0  # weight of the squared distance of embeddings; the teacher must be a keras.Model
 
 
+MIX = Mix()
+
+
 def distil(
     student: Any,
     teacher: Teacher,
@@ -48,12 +53,12 @@ def distil(
     recipe: Recipe,
     seed: int,
     versions: int = 1,
-    mix: Mix = Mix(),
+    mix: Mix = MIX,
     adapted: bool = False,
     checkpoint: Path | None = None,
     progress: Progress = nothing,
 ) -> History:
-    """Train `student` on features `x` float32 (N·versions, frames, bands), labels `y`, and the teacher on `x`.
+    """Train `student` on features `x` float32 (N·versions, frames, bands), labels, and the teacher on `x`.
 
     The teacher hears every version of every clip once, before training. Versions as in
     `models.train.fit_on_arrays`; SpecAugment would change what the teacher heard and is left out, mixup
@@ -106,7 +111,9 @@ def embeddings(teacher: Teacher, x: Floats) -> Floats:
     import keras
 
     if EMBEDDING not in [layer.name for layer in getattr(teacher, "layers", ())]:
-        raise UserError(f"features cannot be matched: the teacher has no layer {EMBEDDING!r}; use Mix(features=0)")
+        raise UserError(
+            f"features cannot be matched: the teacher has no layer {EMBEDDING!r}; use Mix(features=0)"
+        )
     found = predict(keras.Model(teacher.input, teacher.get_layer(EMBEDDING).output), x)
     return ((found - found.mean()) / (found.std() + 1e-6)).astype(np.float32)
 

@@ -6,7 +6,7 @@ the class with the largest mean output over them. Figures count clips, not windo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -84,20 +84,18 @@ class Evaluation(_Record):
     notes: tuple[str, ...] = ()
 
 
-def stage(
-    name: Any,
-    what: str,
-    clips: Windows,
-    outputs: Array,
-    labels: Sequence[str],
-    *,
-    parameters: int | None,
-    macs: int | None,
-    runtime: str,
-) -> Stage:
+@dataclass(frozen=True)
+class Facts:
+    """What is known of a net beside its answers."""
+
+    parameters: int | None
+    macs: int | None
+    runtime: str
+
+
+def stage(name: Any, what: str, facts: Facts, clips: Windows, outputs: Array, labels: Sequence[str]) -> Stage:
     """Return the record of a net that gave `outputs` (windows, classes) on `clips`."""
-    chosen = clips.choices(outputs)
-    right = chosen == clips.truth
+    right = clips.choices(outputs) == clips.truth
     per_class = {
         label: float(right[clips.truth == index].mean()) if (clips.truth == index).any() else None
         for index, label in enumerate(labels)
@@ -108,9 +106,9 @@ def stage(
         accuracy=float(right.mean()),
         per_class=per_class,
         samples=len(clips.truth),
-        parameters=parameters,
-        macs=macs,
-        runtime=runtime,
+        parameters=facts.parameters,
+        macs=facts.macs,
+        runtime=facts.runtime,
     )
 
 
@@ -118,9 +116,3 @@ def confusion(clips: Windows, outputs: Array, classes: int) -> tuple[tuple[int, 
     """Return how often the class of a row was taken for the class of a column."""
     counts = np.bincount(clips.truth * classes + clips.choices(outputs), minlength=classes * classes)
     return tuple(tuple(int(n) for n in row) for row in counts.reshape(classes, classes))
-
-
-def keras_outputs(net: Any, inputs: Array, batch: int = 64) -> Array:
-    """Return the logits of a Keras net for float32 (N, frames, features)."""
-    step: Callable[[Array], Any] = net.predict_on_batch
-    return np.concatenate([np.asarray(step(inputs[i : i + batch])) for i in range(0, len(inputs), batch)])

@@ -32,7 +32,7 @@ def float_tflite(net: Any, path: Path, *, worker: Worker | None = None) -> None:
 
 
 def float_onnx(net: Any, path: Path, *, worker: Worker | None = None) -> None:
-    """Write the Keras model `net` as float ONNX, opset 17, static shapes, to `path`; errors as float_tflite."""
+    """Write the Keras model `net` as float ONNX (opset 17, static shapes); errors as float_tflite."""
     _convert(net, worker, onnx=path)
 
 
@@ -69,7 +69,7 @@ def _check(net: Any) -> None:
 
 
 def _classes(net: Any) -> list[list[str]]:
-    """Return module and name of each layer class of ours in the net: Keras must be told of them to load it."""
+    """Return module and name of each layer class of ours in the net, which Keras must know to load it."""
     kinds = {type(layer) for layer in net._flatten_layers(include_self=True, recursive=True)}
     return sorted(
         [kind.__module__, kind.__name__] for kind in kinds if kind.__module__.split(".")[0] != "keras"

@@ -28,7 +28,7 @@ MONOTONE = ("REDUCE_MAX",)  # ops that pick values: int8 in and out with one sca
 Recipe = tuple[tuple[str, str], ...]  # pattern of the output's name, "int8" | "int16" | "float"
 BITS = {"int8": 8, "int16": 16}  # of activations; weights have 8
 EVERYTHING: Recipe = ((".*", "int8"),)
-LOWEST_SQNR_DB = 6.0  # below this the int8 net computes something else
+LOWEST_SQNR_DB = 1.0  # a model below computes something else; QAT may still mend what is above
 CHECKED = 16  # calibration samples that the finished model is compared on
 
 
@@ -47,7 +47,7 @@ def quantise(float_model: bytes, calibration: Array, *, worker: Worker | None = 
 
     Raises:
         UserError: the calibration is empty, of another shape or not finite; an op stays float; or the int8
-            model is nothing like the float one (below 6 dB).
+            model is nothing like the float one (below 1 dB).
     """
     samples = np.ascontiguousarray(calibration, np.float32)
     if samples.ndim < 2 or not samples.size:
@@ -68,7 +68,7 @@ def quantise(float_model: bytes, calibration: Array, *, worker: Worker | None = 
     if sqnr < LOWEST_SQNR_DB:
         raise UserError(
             f"int8 gives {sqnr:.1f} dB of signal to quantisation noise at the output (at least "
-            f"{LOWEST_SQNR_DB:.0f} needed): train longer, or look at `sensitivity` for the layer that loses it"
+            f"{LOWEST_SQNR_DB:.0f} needed): train longer, or ask `sensitivity` which layer loses it"
         )
     return result
 
@@ -138,7 +138,7 @@ def _names(enum: str) -> dict[int, str]:
 
 
 def convert(model: str, calibration: str, out: str) -> float:
-    """Quantise `model` to the file `out`; return the dB of signal to quantisation noise. Runs in the worker."""
+    """Quantise `model` to the file `out`; return the output's SQNR in dB. Runs in the worker."""
     source = Path(model).read_bytes()
     samples = np.load(calibration, allow_pickle=False)
     result = mend_monotone(quantise_all(source, samples))
@@ -193,11 +193,16 @@ def _add(job: Any, pattern: str, precision: str) -> None:
         job.add_static_config(pattern, every, activation_num_bits=BITS[precision], weight_num_bits=8)
 
 
-def output_sizes(model: bytes) -> dict[str, int]:
-    """Return the number of values of each op's output, by the output's name."""
+def outputs(model: bytes) -> dict[str, tuple[int, tuple[str, ...]]]:
+    """Return, by the name of each op's output: how many values it has, and the outputs of the ops that read it."""
     graph = _parse(model).subgraphs[0]
-    tensors = [graph.tensors[op.outputs[-1]] for op in graph.operators]
-    return {tensor.name.decode(): int(np.prod(tensor.shape)) for tensor in tensors}
+    names = [graph.tensors[op.outputs[-1]].name.decode() for op in graph.operators]
+    found = {}
+    for name, op in zip(names, graph.operators, strict=True):
+        index = op.outputs[-1]
+        readers = tuple(n for n, other in zip(names, graph.operators, strict=True) if index in list(other.inputs))
+        found[name] = (int(np.prod(graph.tensors[index].shape)), readers)
+    return found
 
 
 def _signature(model: bytes) -> tuple[str, str]:
@@ -214,26 +219,23 @@ def _has_float(model: bytes) -> bool:
 
 
 def mend_monotone(model: bytes) -> bytes:
-    """Return the model with each DEQUANTIZE → REDUCE_MAX → QUANTIZE made one int8 op of a single scale.
+    """Return the model with each DEQUANTIZE → REDUCE_MAX → QUANTIZE in int8 throughout.
 
-    The consumers read the quantised input's scale from the tensor, so the requantisation that is left out
-    happens in them; a maximum of quantised values is the quantised maximum, so nothing is lost.
+    A maximum of quantised values is the quantised maximum, so the op takes the scale of its input and
+    nothing is lost; QUANTIZE stays and goes from that scale to the one that its readers expect.
     """
     parsed = _parse(model)
     graph, names = parsed.subgraphs[0], _names("BuiltinOperator")
     kinds = [names[max(c.builtinCode, c.deprecatedBuiltinCode)] for c in parsed.operatorCodes]
     writer = {op.outputs[0]: op for op in graph.operators}
     for op in [op for op in graph.operators if kinds[op.opcodeIndex] in MONOTONE]:
-        before = writer.get(op.inputs[0])
-        readers = [other for other in graph.operators if op.outputs[0] in list(other.inputs)]
-        if before is None or kinds[before.opcodeIndex] != "DEQUANTIZE":
+        before, out = writer.get(op.inputs[0]), op.outputs[0]
+        readers = [kinds[other.opcodeIndex] for other in graph.operators if out in list(other.inputs)]
+        if before is None or kinds[before.opcodeIndex] != "DEQUANTIZE" or set(readers) != {"QUANTIZE"}:
             continue
-        if len(readers) != 1 or kinds[readers[0].opcodeIndex] != "QUANTIZE":
-            continue
-        source, target = before.inputs[0], readers[0].outputs[0]
-        graph.tensors[target].quantization = graph.tensors[source].quantization
-        op.inputs[0], op.outputs[0] = source, target
-        graph.operators.remove(readers[0])
+        source = graph.tensors[before.inputs[0]]
+        graph.tensors[out].type, graph.tensors[out].quantization = source.type, source.quantization
+        op.inputs[0] = before.inputs[0]
         if not any(before.outputs[0] in list(other.inputs) for other in graph.operators):
             graph.operators.remove(before)
     return _serialise(parsed)

@@ -37,10 +37,11 @@ class Splits:
 
 @dataclass(frozen=True)
 class Examples:
-    """Features for one front end: training (N·copies), validation (one window a clip)."""
+    """Features for one front end: `versions` of the N training clips, one window of each validation clip."""
 
-    x: Floats
+    x: Floats  # (N·versions, frames, features)
     y: Labels
+    versions: int
     validation: tuple[Floats, Labels] | None
 
 
@@ -85,14 +86,15 @@ def seconds(clips: Sequence[Clip], rate: int = 16_000) -> float:
 def training(
     splits: Splits, fe: FrontEnd, recipe: Recipe, seed: int, work: Work, progress: Progress
 ) -> Examples:
-    """Return the features of training and validation for `fe`, as many versions of each clip as `recipe` asks."""
-    sound = {"fe": asdict(fe), "copies": recipe.copies, "sound": asdict(recipe.sound)}
+    """Return the features of training and validation for `fe`, in as many versions as `recipe` asks."""
+    versions = recipe.versions(len(splits.train))
+    sound = {"fe": asdict(fe), "versions": versions, "sound": asdict(recipe.sound)}
 
     def make() -> dict[str, npt.NDArray[Any]]:
         x, y = examples.changed(
             splits.train.clips,
             fe,
-            recipe.copies,
+            versions,
             recipe.sound,
             seed,
             splits.train.noise,
@@ -106,7 +108,7 @@ def training(
     arrays = work.arrays(f"features-{digest(sound)[:8]}", make)
     check_finite(arrays["x"])
     validation = (arrays["vx"], arrays["vy"]) if "vx" in arrays else None
-    return Examples(arrays["x"], arrays["y"], validation)
+    return Examples(arrays["x"], arrays["y"], versions, validation)
 
 
 def check_finite(x: Floats) -> None:

@@ -1,4 +1,4 @@
-"""Structured pruning: the least important channels, heads and hidden units go; what is left is a family net."""
+"""Structured pruning: the least important channels, heads and hidden units go; a family net is left."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from boards.errors import UserError
 from models.blocks import cost
 from models.blocks.groups import Group, Slice
+from models.checkpoint import copied
 from models.registry import Family
 from models.train import Floats, Labels, Progress, Recipe, gradients, nothing
-from quantize.distil import Mix, Teacher, distil, heard
+from quantize.distil import MIX, Mix, Teacher, distil, heard
 
 Kept = NDArray[np.intp]
 SAMPLE = 512  # examples over which Taylor importance is averaged, at most
@@ -49,7 +50,7 @@ def prune(
     recipe: Recipe,
     seed: int,
     versions: int = 1,
-    mix: Mix = Mix(),
+    mix: Mix = MIX,
     checkpoint: Path | None = None,
     progress: Progress = nothing,
 ) -> Pruned:
@@ -66,7 +67,9 @@ def prune(
     if not 0 < keep <= 1 or rounds < 1:
         raise UserError(f"keep {keep:g} over {rounds} rounds: keep must be in (0, 1], rounds 1 or more")
     logits = heard(net if teacher is None else teacher, x, net.output_shape[-1], progress)
-    result = Pruned(config, net, (cost.parameters(net),) * 2, (cost.macs(net),) * 2, _everything(family, config))
+    result = Pruned(
+        config, net, (cost.parameters(net),) * 2, (cost.macs(net),) * 2, _everything(family, config)
+    )
     sizes = {group.field: group.units for group in family.groups(config)}
     for number in range(rounds):
         share = keep ** ((number + 1) / rounds)
@@ -92,9 +95,7 @@ def prune(
     return result
 
 
-def cut(
-    family: Family, config: Any, net: Any, x: Floats, y: Labels, wanted: Mapping[str, int]
-) -> Pruned:
+def cut(family: Family, config: Any, net: Any, x: Floats, y: Labels, wanted: Mapping[str, int]) -> Pruned:
     """Return `net` with `wanted[field]` units in each group named there, without any training.
 
     The number is rounded up to the group's multiple and never falls below its minimum.
@@ -102,7 +103,7 @@ def cut(
     Raises:
         UserError: `net` is not `family.net(config, classes)`.
     """
-    weights = {name: np.asarray(variable) for name, variable in cost.weights(net).items()}
+    weights = {name: copied(variable) for name, variable in cost.weights(net).items()}
     groups = [group for group in family.groups(config) if group.field in wanted]
     _check(groups, weights, family)
     slopes = _slopes(net, x, y) if any(group.importance == "taylor" for group in groups) else []
@@ -131,7 +132,9 @@ def importance(
     gradient|, squared and summed over batches (Molchanov et al. 2019, 1906.10771).
     """
     if group.importance == "scale":
-        norms = [np.sqrt((units(group, part, weights[part.weight]) ** 2).sum(axis=-1)) for part in group.scores]
+        norms = [
+            np.sqrt((units(group, part, weights[part.weight]) ** 2).sum(axis=-1)) for part in group.scores
+        ]
         return np.prod(norms, axis=0)
     total = np.zeros(group.units)
     for slope in slopes:
@@ -180,7 +183,9 @@ def _check(groups: Sequence[Group], weights: Mapping[str, NDArray[Any]], family:
             length = weights[part.weight].shape[part.axis] if part.weight in weights else 0
             if length == 0 or length % (group.units * part.width):
                 name = family.card.name
-                raise UserError(f"{name}: {part.weight} has {length} values for {group.units} units of {group.field}")
+                raise UserError(
+                    f"{name}: {part.weight} has {length} values for {group.units} units of {group.field}"
+                )
 
 
 def _slopes(net: Any, x: Floats, y: Labels) -> list[dict[str, NDArray[Any]]]:

@@ -20,8 +20,8 @@ from models.blocks import cost
 from quantize import bundle, evaluate
 from quantize.bundle import Bundle, Provenance, Tensor
 from quantize.deploy import Files
-from quantize.evaluate import Evaluation, Stage, Windows
-from quantize.stages import Net, Progress, digest
+from quantize.evaluate import Evaluation, Facts, Stage, Windows
+from quantize.stages import Net, Progress
 from quantize.teachers import Teacher
 
 if TYPE_CHECKING:
@@ -46,13 +46,13 @@ def evaluation(
     """Return `eval.json`: teacher, nets in their order, then the int8 model, all on the same test clips."""
     labels = job.splits.labels
     stages = [*_teacher_stage(teacher, labels), *_net_stages(job, nets, test)]
-    nodes = dict(parameters=stages[-1].parameters, macs=stages[-1].macs, runtime=EXACT)
+    facts = Facts(stages[-1].parameters, stages[-1].macs, EXACT)
     if files.ptq is not None:
         outputs = exact(files.ptq, test, progress)
-        stages.append(evaluate.stage("ptq", "int8 without QAT", test, outputs, labels, **nodes))
+        stages.append(evaluate.stage("ptq", "int8 without QAT", facts, test, outputs, labels))
     outputs = exact(files.int8_model, test, progress)
     what = f"{job.family.card.name} {job.size}, int8"
-    stages.append(evaluate.stage("int8", what, test, outputs, labels, **nodes))
+    stages.append(evaluate.stage("int8", what, facts, test, outputs, labels))
     return Evaluation(
         data=job.splits.record,
         labels=labels,
@@ -65,31 +65,23 @@ def evaluation(
 def _teacher_stage(teacher: Teacher | None, labels: tuple[str, ...]) -> list[Stage]:
     if teacher is None or teacher.test_outputs is None:
         return []
-    nodes = dict(parameters=teacher.parameters, macs=teacher.macs, runtime=teacher.runtime)
-    return [evaluate.stage("full", teacher.what, teacher.test, teacher.test_outputs, labels, **nodes)]
+    facts = Facts(teacher.parameters, teacher.macs, teacher.runtime)
+    return [evaluate.stage("full", teacher.what, facts, teacher.test, teacher.test_outputs, labels)]
 
 
 def _net_stages(job: Job, nets: Mapping[str, Net | None], test: Windows) -> list[Stage]:
-    x = frontend.to_float(test.values)
+    x, labels = frontend.to_float(test.values), job.splits.labels
     what = f"{job.family.card.name} {job.size}, float"
-    return [
-        evaluate.stage(
-            name,
-            what,
-            test,
-            train.predict(net.model, x),
-            job.splits.labels,
-            parameters=cost.parameters(net.model),
-            macs=cost.macs(net.model),
-            runtime="keras",
-        )
-        for name, net in nets.items()
-        if net is not None
-    ]
+    stages = []
+    for name, net in nets.items():
+        if net is not None:
+            facts = Facts(cost.parameters(net.model), cost.macs(net.model), "keras")
+            stages.append(evaluate.stage(name, what, facts, test, train.predict(net.model, x), labels))
+    return stages
 
 
 def exact(model: bytes, test: Windows, progress: Progress) -> Array:
-    """Return the int8 outputs (windows, classes) that the device will give, from the compiler's interpreter."""
+    """Return the int8 outputs (windows, classes) that the device will give, by the interpreter."""
     graph = read_tflite.read(model, bundle.MODEL)
     inputs = as_inputs(graph, test.values)
     rows = []
@@ -143,7 +135,7 @@ def manifest(job: Job, net: Net, files: Files) -> Bundle:
             data_sha256=job.splits.record.sha256,
             held_out=job.splits.record.held_out,
             seed=job.seed,
-            settings_sha256=digest(job.settings()),
+            settings_sha256=job.digest,
             git_revision=git_revision(),
             teacher=job.teacher,
             versions=versions(),

@@ -1,9 +1,10 @@
 """Which layer loses the signal: each op alone in int8, ranked, and the cheapest fix for the worst of them.
 
 Every op is quantised alone, all others stay float, and the noise at the net's output is measured; so the
-figure is the op's own, not what it inherits. For the worst ops the whole int8 net is then tried with that op
-in wider arithmetic: int16 activations with int8 weights (one byte more per output value), and float (three
-bytes more). The cheaper one is proposed unless the dearer gives half a dB more.
+figure is the op's own, not what it inherits. For the worst ops the whole int8 net is then tried with the op's
+output wider, which means that op and those that read it: int16 activations with int8 weights (one byte more
+per value), and float (three bytes more). The cheaper one is proposed unless the dearer gives 3 dB more;
+where neither helps the weights are at fault, and fine-tuning (quantize.qat) is left.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from quantize.worker import Worker, borrowed
 Array = npt.NDArray[Any]
 WORST = 3  # ops for which fixes are tried
 WORTH_DB = 0.5  # a gain below this is no fix
+DEARER_DB = 3.0  # what the dearer fix must give beyond the cheaper one
 EXTRA_BYTES = {"int16": 1, "float": 3}  # per output value, over int8
 
 
@@ -75,19 +77,19 @@ def measure(model: str, samples: str, worst: int) -> dict[str, Any]:
     total = db(int8.EVERYTHING)
     alone = [Layer(op.output, op.name, db(((_only(op.output), "int8"),))) for op in int8.operations(source)]
     alone.sort(key=lambda layer: layer.alone_db)
-    sizes = int8.output_sizes(source)
-    layers = [_fixed(layer, total, sizes[layer.name], db) for layer in alone[:worst]] + alone[worst:]
+    made = int8.outputs(source)
+    layers = [_fixed(layer, total, *made[layer.name], db) for layer in alone[:worst]] + alone[worst:]
     return json.loads(json.dumps({"total_db": total, "layers": [asdict(layer) for layer in layers]}))
 
 
-def _fixed(layer: Layer, total: float, elements: int, db: Any) -> Layer:
+def _fixed(layer: Layer, total: float, elements: int, readers: tuple[str, ...], db: Any) -> Layer:
     best, best_db = "none", total + WORTH_DB
     for fix in ("int16", "float"):
         try:
-            after = db((*int8.EVERYTHING, (_only(layer.name), fix)))
+            after = db((*int8.EVERYTHING, *((_only(name), fix) for name in (layer.name, *readers))))
         except (RuntimeError, ValueError):
             continue  # LiteRT has no int16 kernel of this op, or the quantiser no recipe
-        if after >= best_db + (WORTH_DB if best != "none" else 0.0):
+        if after >= best_db + (DEARER_DB if best != "none" else 0.0):
             best, best_db = fix, after
     if best == "none":
         return layer

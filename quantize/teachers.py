@@ -26,7 +26,7 @@ FILES = (".keras", ".onnx", ".tflite", ".npz")
 
 @dataclass(frozen=True)
 class Teacher:
-    """What the student learns from: logits (N·copies, classes) of the training examples, in their order.
+    """What the student learns from: logits (N·versions, classes) of the training examples, in their order.
 
     `test_outputs` (windows, classes) are of `test`, None where the teacher knows the training clips only.
     """
@@ -87,6 +87,7 @@ def trained(
             own.validation,
             recipe=recipe,
             seed=seed,
+            versions=own.versions,
             checkpoint=work.epochs("teacher"),
             progress=named(progress, f"train the teacher ({size})"),
         )

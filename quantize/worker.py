@@ -68,7 +68,12 @@ class Worker:
         process, late = self._process, threading.Event()
         assert process.stdin is not None
         assert process.stdout is not None
-        timer = threading.Timer(self._limit_s, lambda: (late.set(), process.kill()))
+
+        def stop() -> None:
+            late.set()
+            process.kill()
+
+        timer = threading.Timer(self._limit_s, stop)
         timer.start()
         try:
             process.stdin.write(request + "\n")

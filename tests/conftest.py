@@ -1,4 +1,4 @@
-"""Fixtures that several areas share: where somebody else's models and data lie, and a small bundle and firmware."""
+"""Fixtures that several areas share: where the models and data of others lie, a small bundle, a firmware."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CLIPS_PER_CLASS = 16
 
 
 def shared_folder() -> Path:
-    """Return the folder with models/ and data/ of others: $EARKIT_SHARED, else `shared` beside the checkout."""
+    """Return the folder with models/ and data/: $EARKIT_SHARED, else `shared` beside the checkout."""
     return Path(os.environ.get("EARKIT_SHARED") or ROOT.parent / "shared")
 
 
@@ -42,7 +42,7 @@ def kws_model(shared: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give a bundle of one linear layer, fitted to a small synthetic set by least squares: no training extra."""
+    """Give a bundle of one linear layer, fitted to synthetic clips by least squares: no training extra."""
     from quantize import bundle, prepare
 
     splits = prepare.load("synthetic", held_out=None, seed=3, clips_per_class=CLIPS_PER_CLASS)
@@ -62,7 +62,9 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
         bundle.FLOAT: layer["float"],
         bundle.CALIBRATION: bundle.write_npz(features=np.zeros((1, TINY.frames, TINY.bands), np.float32)),
         bundle.EVALUATION: json.dumps(evaluation).encode(),
-        bundle.EXPECTED: bundle.write_npz(inputs=np.zeros((1, 1), np.int8), outputs=np.zeros((1, 1), np.int8)),
+        bundle.EXPECTED: bundle.write_npz(
+            inputs=np.zeros((1, 1), np.int8), outputs=np.zeros((1, 1), np.int8)
+        ),
     }
     path = tmp_path_factory.mktemp("bundles") / "tiny"
     bundle.save(_manifest(splits, layer), files, path)
@@ -118,7 +120,9 @@ def _manifest(splits: Any, layer: dict[str, Any]) -> Any:
         sample_rate=TINY.sample_rate,
         frontend=TINY,
         config={},
-        inputs=(Tensor(name="features", shape=(1, TINY.frames, TINY.bands), scale=x_scale, zero_point=x_zero),),
+        inputs=(
+            Tensor(name="features", shape=(1, TINY.frames, TINY.bands), scale=x_scale, zero_point=x_zero),
+        ),
         outputs=(Tensor(name="logits", shape=(1, len(splits.labels)), scale=y_scale, zero_point=y_zero),),
         licence="Apache-2.0",
         provenance=provenance,
@@ -137,9 +141,13 @@ def _fit(splits: Any) -> dict[str, Any]:
     weights = np.linalg.solve(centred.T @ centred + 1e6 * np.eye(x.shape[1]), centred.T @ truth).T
     bias = -weights @ mean
     x_scale = float((x.max() - x.min()) / 255)
-    x_zero = int(round(-128 - x.min() / x_scale))
+    x_zero = round(-128 - x.min() / x_scale)
     y_scale = float(np.abs(x @ weights.T + bias).max() / 127)
-    return {**_models(weights, bias, (x_scale, x_zero), (y_scale, 0)), "x": (x_scale, x_zero), "y": (y_scale, 0)}
+    return {
+        **_models(weights, bias, (x_scale, x_zero), (y_scale, 0)),
+        "x": (x_scale, x_zero),
+        "y": (y_scale, 0),
+    }
 
 
 def _models(

@@ -78,14 +78,14 @@ class Emulated:
     """The front end on an emulated core, counting instructions."""
 
     def __init__(
-        self, folder: Path, core: str, fe: FrontEnd, scale: float, zero_point: int, optimise: str
+        self, folder: Path, core: str, fe: FrontEnd, scale: float, zero_point: int, by: toolchain.Toolchain
     ) -> None:
         import unicorn
         from unicorn import arm_const
 
         source, elf = write_source(folder, fe, scale, zero_point), folder / "frontend.elf"
         board = next(board for board in map(boards.load, boards.names()) if board.core == core)
-        toolchain.compile([source], [folder, FIRMWARE], board, SCRIPT, elf, optimise)
+        toolchain.compile([source], [folder, FIRMWARE], board, SCRIPT, elf, "2", toolchain=by)
         image = Elf(elf.read_bytes())
         self.features, self.code_bytes = fe.features, len(image.image(FLASH))
         self.registers = arm_const
@@ -112,6 +112,51 @@ class Emulated:
         return np.frombuffer(self.machine.mem_read(FEATURES, self.features), np.int8), self.count
 
 
+def on_m55(
+    folder: Path, fe: FrontEnd, frames: npt.NDArray[np.int16], scale: float, zero_point: int
+) -> npt.NDArray[np.int8]:
+    """Return what a Cortex-M55 with vector instructions makes of `frames` in QEMU, printed by semihosting."""
+    rows = ",\n".join("{" + ", ".join(map(str, row)) + "}" for row in frames.tolist())
+    source, elf = write_source(folder, fe, scale, zero_point, "\n"), folder / "frontend.elf"
+    source.write_text(
+        source.read_text() + M55_MAIN.replace("@COUNT", str(len(frames))).replace("@ROWS", rows)
+    )
+    toolchain.compile([source], [folder, FIRMWARE], boards.load("virtual-m55"), M55_SCRIPT, elf, "2")
+    command = ["qemu-system-arm", "-M", "mps3-an547", "-kernel", str(elf), "-nographic", "-semihosting"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
+    values = bytes.fromhex("".join(line for line in (done.stdout + done.stderr).split()))
+    return np.frombuffer(values, np.int8).reshape(len(frames), fe.features)
+
+
+M55_SCRIPT = SCRIPT.replace(f"{FLASH:#x}", "0").replace("KEEP(*(.entry))", "KEEP(*(.vectors))")
+M55_MAIN = """
+static const int16_t given[@COUNT][EAR_FE_WINDOW] = {@ROWS};
+static void semihost(int operation, const void *argument) {
+    register int r0 __asm__("r0") = operation;
+    register const void *r1 __asm__("r1") = argument;
+    __asm__ volatile("bkpt 0xab" : "+r"(r0) : "r"(r1) : "memory");
+}
+static void __attribute__((noinline)) hear(void) {
+    int8_t features[EAR_FE_FEATURES];
+    for (int i = 0; i < @COUNT; i++) {
+        ear_frontend_frame(given[i], features);
+        for (int j = 0; j < EAR_FE_FEATURES; j++) {
+            const char *digits = "0123456789abcdef";
+            const char hex[3] = {digits[features[j] >> 4 & 15], digits[features[j] & 15], 0};
+            semihost(4, hex);
+        }
+    }
+    semihost(0x18, (const void *)0x20026);
+}
+void Reset_Handler(void);
+void Reset_Handler(void) {
+    *(volatile uint32_t *)0xe000ed88 |= 0xf << 20; /* the coprocessors: floating point and vectors */
+    __asm__ volatile("dsb \\n isb");
+    hear();
+}
+__attribute__((used, section(".vectors"))) static const void *const vectors[2] = {
+    (const void *)0x20010000, (const void *)Reset_Handler};
+"""
 CPU_MODELS = {
     "cortex-m0plus": "CORTEX_M0",
     "cortex-m3": "CORTEX_M3",

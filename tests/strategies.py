@@ -60,7 +60,9 @@ def weights(draw: Any, shape: tuple[int, ...], axis: int, x_scale: float, reach:
     if draw(st.booleans()):
         bias = rng.integers(-(1 << draw(st.integers(4, 28))), 1 << 16, channels)
         b = tfl.constant("b", bias, "int32", scale * np.float32(x_scale), np.zeros(count))
-    y_scale = float(np.float32(x_scale * np.exp(power) * np.sqrt(reach) * 30 * np.exp(draw(st.floats(-3, 3)))))
+    y_scale = float(
+        np.float32(x_scale * np.exp(power) * np.sqrt(reach) * 30 * np.exp(draw(st.floats(-3, 3))))
+    )
     return w, b, y_scale
 
 
@@ -78,22 +80,33 @@ def conv_2d(draw: Any) -> Case:
     w, b, y_scale = draw(weights(shape, 0, q[0], rows[1] * columns[1] * depth))
     y = tfl.Value("y", (batch, rows[4], columns[4], outputs), "int8", y_scale, draw(st.integers(-128, 127)))
     options = {**sliding(window), "fused_activation_function": draw(ACTIVATIONS)}
-    return Case(tfl.Op("CONV_2D", [v for v in (x, w, b) if v is not None], [y], options, 3), (int8(draw, x.shape),))
+    return Case(
+        tfl.Op("CONV_2D", [v for v in (x, w, b) if v is not None], [y], options, 3), (int8(draw, x.shape),)
+    )
 
 
 @st.composite
 def depthwise_conv_2d(draw: Any) -> Case:
     """Draw a depthwise convolution with a channel multiplier of 1 to 3."""
     window = draw(windows(dilated=True))
-    channels, multiplier = draw(st.sampled_from([(1, 1), (3, 1), (4, 1), (8, 1), (10, 1), (1, 8), (2, 3), (4, 2)]))
+    channels, multiplier = draw(
+        st.sampled_from([(1, 1), (3, 1), (4, 1), (8, 1), (10, 1), (1, 8), (2, 3), (4, 2)])
+    )
     rows, columns = window["rows"], window["columns"]
     q = draw(quantisations)
     x = tfl.Value("x", (1, rows[0], columns[0], channels), "int8", *q)
     shape = (1, rows[1], columns[1], channels * multiplier)
     w, b, y_scale = draw(weights(shape, 3, q[0], rows[1] * columns[1]))
     y = tfl.Value("y", (1, rows[4], columns[4], shape[3]), "int8", y_scale, draw(st.integers(-128, 127)))
-    options = {**sliding(window), "depth_multiplier": multiplier, "fused_activation_function": draw(ACTIVATIONS)}
-    return Case(tfl.Op("DEPTHWISE_CONV_2D", [v for v in (x, w, b) if v is not None], [y], options, 3), (int8(draw, x.shape),))
+    options = {
+        **sliding(window),
+        "depth_multiplier": multiplier,
+        "fused_activation_function": draw(ACTIVATIONS),
+    }
+    return Case(
+        tfl.Op("DEPTHWISE_CONV_2D", [v for v in (x, w, b) if v is not None], [y], options, 3),
+        (int8(draw, x.shape),),
+    )
 
 
 @st.composite
@@ -107,7 +120,10 @@ def fully_connected(draw: Any) -> Case:
     w, b, y_scale = draw(weights((outputs, depth), 0, q[0], depth))
     y = tfl.Value("y", (*lead, outputs), "int8", y_scale, draw(st.integers(-128, 127)))
     options = {"keep_num_dims": keep, "fused_activation_function": draw(ACTIVATIONS)}
-    return Case(tfl.Op("FULLY_CONNECTED", [v for v in (x, w, b) if v is not None], [y], options, 4), (int8(draw, x.shape),))
+    return Case(
+        tfl.Op("FULLY_CONNECTED", [v for v in (x, w, b) if v is not None], [y], options, 4),
+        (int8(draw, x.shape),),
+    )
 
 
 @st.composite
@@ -141,7 +157,9 @@ def pads(draw: Any) -> Case:
     inputs = [x, tfl.constant("p", around)]
     name = draw(st.sampled_from(["PAD", "PADV2"]))
     if name == "PADV2":
-        inputs.append(tfl.Value("v", (1,), "int8", *q, data=np.array([draw(st.integers(-128, 127))], np.int8)))
+        inputs.append(
+            tfl.Value("v", (1,), "int8", *q, data=np.array([draw(st.integers(-128, 127))], np.int8))
+        )
     return Case(tfl.Op(name, inputs, [y]), (int8(draw, shape),))
 
 

@@ -13,7 +13,17 @@ import pytest
 import boards
 from kit import cli
 
-HEAVY = {"numpy", "pydantic", "rich", "unicorn", "keras", "tensorflow", "ai_edge_litert", "serial", "soundfile"}
+HEAVY = {
+    "numpy",
+    "pydantic",
+    "rich",
+    "unicorn",
+    "keras",
+    "tensorflow",
+    "ai_edge_litert",
+    "serial",
+    "soundfile",
+}
 Capture = pytest.CaptureFixture[str]
 
 
@@ -35,7 +45,7 @@ def test_help_of_every_verb_shows_an_example_that_parses(verb: str, capsys: Capt
 
 def test_help_names_every_verb(capsys: Capture) -> None:
     assert cli.main(["--help"]) == 0
-    out = capsys.readouterr().out
+    out = " ".join(capsys.readouterr().out.split())
     for verb, row in cli.VERBS.items():
         assert verb in out
         assert row.about in out

@@ -11,6 +11,7 @@ import pytest
 from boards.errors import UserError
 from models import train
 from models.blocks import cost
+from models.checkpoint import copied
 from models.train import Recipe
 from quantize.distil import Mix, distil, heard, loss
 
@@ -33,7 +34,7 @@ def clips(count: int, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).normal(-30, 8, (count, FRAMES, BANDS)).astype(np.float32)
 
 
-def softmax(x: np.ndarray) -> np.ndarray:
+def softmax(x: np.ndarray) -> Any:
     e = np.exp(x - x.max(axis=-1, keepdims=True))
     return e / e.sum(axis=-1, keepdims=True)
 
@@ -71,12 +72,12 @@ def test_features_are_matched_and_the_projection_dropped() -> None:
     teacher, x = net(16, 1), clips(300, 0)
     y = train.predict(teacher, x).argmax(axis=1)
     student = net(5, 2)
-    before = [np.array(v) for v in student.variables]
+    before = [copied(v) for v in student.variables]
     history = distil(student, teacher, x, y, (x, y), recipe=RECIPE, seed=0, mix=Mix(features=1.0))
     assert student.output_shape == (None, CLASSES)
     assert cost.parameters(student) == FRAMES * BANDS * 5 + 5 + 5 * CLASSES + CLASSES
     assert history.loss[-1] < history.loss[0]
-    assert not np.array_equal(before[0], np.array(student.variables[0]))
+    assert not np.array_equal(before[0], copied(student.variables[0]))
     best = train.cross_entropy(train.predict(student, x), y)
     assert best == pytest.approx(min(history.validation_loss), rel=1e-4)
 
@@ -98,13 +99,15 @@ def test_teachers_of_every_kind_say_the_same() -> None:
 )
 def test_teachers_that_do_not_fit(teacher: np.ndarray, message: str) -> None:
     student, x = net(4, 0), clips(20, 0)
-    before = [np.array(v) for v in student.variables]
+    before = [copied(v) for v in student.variables]
     with pytest.raises(UserError, match=message):
         distil(student, teacher, x, np.zeros(20, int), recipe=RECIPE, seed=0)
-    assert all(np.array_equal(a, np.array(b)) for a, b in zip(before, student.variables, strict=True))
+    assert all(np.array_equal(a, copied(b)) for a, b in zip(before, student.variables, strict=True))
 
 
 def test_features_need_a_teacher_that_has_them() -> None:
+    logits = np.zeros((20, 3), np.float32)
     with pytest.raises(UserError, match="no layer 'embedding'"):
-        logits = np.zeros((20, 3), np.float32)
-        distil(net(4, 0), logits, clips(20, 0), np.zeros(20, int), recipe=RECIPE, seed=0, mix=Mix(features=1.0))
+        distil(
+            net(4, 0), logits, clips(20, 0), np.zeros(20, int), recipe=RECIPE, seed=0, mix=Mix(features=1.0)
+        )

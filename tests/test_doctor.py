@@ -28,7 +28,14 @@ def test_json_is_the_report_and_matches_the_exit_code(capsys: Capture) -> None:
     report = json.loads(capsys.readouterr().out)
     assert (code == 0) is report["ok"]
     names = set(found(report))
-    assert {"python", "libraries", "compiler zig", "compiler gcc", "emulator unicorn", "emulator qemu"} <= names
+    assert {
+        "python",
+        "libraries",
+        "compiler zig",
+        "compiler gcc",
+        "emulator unicorn",
+        "emulator qemu",
+    } <= names
     assert {"microphone", "cache folder", "extra train", "extra swd"} <= names
     for check in report["checks"]:
         assert bool(check["cure"]) is (check["state"] != "ok"), check

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import serial
@@ -123,10 +125,45 @@ def test_full_disk_under_stdout_is_one_line(options: tuple[str, ...]) -> None:
 
 
 def test_reader_that_goes_away_makes_no_noise() -> None:
-    code = "import sys; from kit import errors; sys.exit(errors.border('verb', lambda: print('x' * 1_000_000) or 0))"
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    code = "from kit.errors import border; raise SystemExit(border('v', lambda: print('x' * 1_000_000) or 0))"
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         process.stdout.close()
         assert process.stderr.read() == b""
         assert process.wait(60) == 141
+
+
+@pytest.mark.parametrize(("number", "code", "count"), [(signal.SIGINT, 130, 1), (signal.SIGTERM, 143, 0)])
+def test_signals_unwind_and_leave_nothing(number: int, code: int, count: int, tmp_path: Path) -> None:
+    program = (
+        "import sys, time\n"
+        "from kit import __main__, verbs\n"
+        "from pathlib import Path\n"
+        "from quantize import atomic\n"
+        "def slow(_):\n"
+        "    with atomic.replacing(Path('y.npy')) as part:\n"
+        "        part.write_bytes(b'half')\n"
+        "        print('ready', flush=True)\n"
+        "        time.sleep(60)\n"
+        "verbs.boards = slow\n"
+        "sys.argv = ['earkit', 'boards']\n"
+        "sys.exit(__main__.main())\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline() == "ready\n"
+        assert [path.suffix for path in tmp_path.iterdir()] == [".part"]
+        process.send_signal(number)
+        assert process.wait(30) == code
+        assert len(process.stderr.read().splitlines()) == count
+    assert list(tmp_path.iterdir()) == []

@@ -96,11 +96,13 @@ def test_trains_two_steps_and_eats_decibels(name: str, size: str) -> None:
     np.testing.assert_allclose(train.predict(net, x, batch=3), logits, rtol=1e-4, atol=1e-4)
 
 
-def cnn14(x: np.ndarray, state: dict[str, np.ndarray], blocks: int) -> np.ndarray:
-    """Return the logits of the official network for (frames, bands), written from the paper in plain numpy."""
+def cnn14(x: np.ndarray, state: dict[str, np.ndarray], blocks: int) -> Any:
+    """Return the logits of the official network for (frames, bands), in plain numpy."""
 
     def norm(h: np.ndarray, key: str) -> np.ndarray:  # (channels, …)
-        weight, bias, mean, var = (state[f"{key}.{k}"] for k in ("weight", "bias", "running_mean", "running_var"))
+        weight, bias, mean, var = (
+            state[f"{key}.{k}"] for k in ("weight", "bias", "running_mean", "running_var")
+        )
         shape = (-1, *(1,) * (h.ndim - 1))
         scale = weight / np.sqrt(var + 1e-5)
         return h * scale.reshape(shape) + (bias - mean * scale).reshape(shape)
@@ -109,7 +111,9 @@ def cnn14(x: np.ndarray, state: dict[str, np.ndarray], blocks: int) -> np.ndarra
     for number in range(1, blocks + 1):
         for n in (1, 2):
             kernel = state[f"conv_block{number}.conv{n}.weight"]
-            h = np.stack([sum(correlate2d(c, k, "same") for c, k in zip(h, row, strict=True)) for row in kernel])
+            h = np.stack(
+                [sum(correlate2d(c, k, "same") for c, k in zip(h, row, strict=True)) for row in kernel]
+            )
             h = np.maximum(norm(h, f"conv_block{number}.bn{n}"), 0)
         if number < blocks:
             c, t, f = h.shape
@@ -134,7 +138,9 @@ def official_state(widths: list[int], hidden: int, classes: int) -> dict[str, np
     before = 1
     for number, width in enumerate(widths, 1):
         for n in (1, 2):
-            state[f"conv_block{number}.conv{n}.weight"] = rng.normal(0, (9 * before) ** -0.5, (width, before, 3, 3))
+            state[f"conv_block{number}.conv{n}.weight"] = rng.normal(
+                0, (9 * before) ** -0.5, (width, before, 3, 3)
+            )
             norm(f"conv_block{number}.bn{n}", width)
             before = width
     for key, rows, columns in (("fc1", hidden, before), ("fc_audioset", classes, hidden)):

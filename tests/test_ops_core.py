@@ -1,4 +1,4 @@
-"""CONV_2D, DEPTHWISE_CONV_2D, FULLY_CONNECTED, pools, PAD, SOFTMAX, RESHAPE: against TFLM and the C, bit for bit."""
+"""Convolutions, FULLY_CONNECTED, pools, PAD, SOFTMAX, RESHAPE: against TFLM and the C, bit for bit."""
 
 from __future__ import annotations
 
@@ -70,7 +70,9 @@ def reshape_graph(name: str, out: tuple[int, ...]) -> Graph:
     return read_tflite.read(tfl.model([x], [tfl.Op(name, [x, *shape], [y])], [], [y]), "reshape")
 
 
-@pytest.mark.parametrize(("name", "out"), [("RESHAPE", (3, 4)), ("SQUEEZE", (2, 6)), ("EXPAND_DIMS", (1, 1, 2, 6))])
+@pytest.mark.parametrize(
+    ("name", "out"), [("RESHAPE", (3, 4)), ("SQUEEZE", (2, 6)), ("EXPAND_DIMS", (1, 1, 2, 6))]
+)
 def test_reshape_keeps_the_bytes(name: str, out: tuple[int, ...]) -> None:
     graph = reshape_graph(name, out)
     x = np.arange(12, dtype=np.int8).reshape(1, 2, 6)
@@ -116,7 +118,9 @@ CONV = {"padding": "SAME", "stride_h": 1, "stride_w": 1, "fused_activation_funct
 
 
 def conv_graph(x: tfl.Value, w: tfl.Value, y: tfl.Value, **options: object) -> Graph:
-    return read_tflite.read(tfl.model([x], [tfl.Op("CONV_2D", [x, w], [y], {**CONV, **options})], [], [y]), "m")
+    return read_tflite.read(
+        tfl.model([x], [tfl.Op("CONV_2D", [x, w], [y], {**CONV, **options})], [], [y]), "m"
+    )
 
 
 X = tfl.Value("x", (1, 4, 4, 2), "int8", 0.1, 0)
@@ -128,8 +132,16 @@ Y = tfl.Value("y", (1, 4, 4, 3), "int8", 0.1, 0)
     ("graph", "message"),
     [
         (conv_graph(X, tfl.constant("w", np.ones((3, 1, 1, 2)), "int8", 0.1, 4), Y), "asymmetric"),
-        (conv_graph(X, tfl.constant("w", np.ones((3, 1, 1, 2)), "int8", [0.1, 0.2], axis=3), Y), "scale for each"),
-        (conv_graph(X, tfl.Value("w", (3, 1, 1, 2), "int8", 0.1, 0, 0, np.ones(6, np.int8)), Y, stride_h=0), "stride"),
+        (
+            conv_graph(X, tfl.constant("w", np.ones((3, 1, 1, 2)), "int8", [0.1, 0.2], axis=3), Y),
+            "scale for each",
+        ),
+        (
+            conv_graph(
+                X, tfl.Value("w", (3, 1, 1, 2), "int8", 0.1, 0, 0, np.ones(6, np.int8)), Y, stride_h=0
+            ),
+            "stride",
+        ),
         (conv_graph(X, W, Y, fused_activation_function="TANH"), "TANH"),
         (conv_graph(X, W, tfl.Value("y", (1, 5, 4, 3), "int8", 0.1, 0)), "rows, columns"),
         (conv_graph(X, W, tfl.Value("y", (1, 4, 4, 3), "float32")), "float32"),

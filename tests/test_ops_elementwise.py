@@ -1,4 +1,4 @@
-"""ADD, SUB, MUL, SQUARED_DIFFERENCE, MAXIMUM, MINIMUM: broadcast, scales, saturation, against TFLM and the C."""
+"""Ops of two int8 inputs: broadcast, scales, saturation, against TFLM and the C."""
 
 from __future__ import annotations
 
@@ -58,7 +58,8 @@ def test_pairs(cases: list[Case]) -> None:
 def test_every_pair_of_bytes(name: str) -> None:
     """All 65,536 pairs, with scales that make the output saturate on both sides."""
     a, b = (
-        tfl.Value(n, s, "int8", scale, zero) for n, s, scale, zero in (("a", (256, 1), 0.02, -3), ("b", (1, 256), 0.031, 9))
+        tfl.Value(n, s, "int8", scale, zero)
+        for n, s, scale, zero in (("a", (256, 1), 0.02, -3), ("b", (1, 256), 0.031, 9))
     )
     y = tfl.Value("y", (256, 256), "int8", 0.02 if name in ("ADD", "SUB") else 0.05, 5)
     every = np.arange(-128, 128, dtype=np.int8)

@@ -1,4 +1,4 @@
-"""The road through the command line: compile, flash and run of somebody's own model, and what is refused on it."""
+"""The road through the command line: compile, flash and run one's own model, and what is refused on it."""
 
 from __future__ import annotations
 
@@ -51,10 +51,21 @@ def test_compile_json_is_the_contract(tiny_model: Path, tmp_path: Path, capsys: 
     code, text, err = earkit(capsys, "compile", tiny_model, "--board", "virtual-m4", "-o", out, "--json")
     assert (code, err) == (0, [])
     sizes = json.loads(text)
-    assert set(sizes) >= {"board", "core", "flash_bytes", "ram_bytes", "lower_bound_bytes", "macs", "ops", "seconds"}
+    assert set(sizes) >= {
+        "board",
+        "core",
+        "flash_bytes",
+        "ram_bytes",
+        "lower_bound_bytes",
+        "macs",
+        "ops",
+        "seconds",
+    }
     assert sizes["flash_bytes"]["total"] == (out / "firmware.bin").stat().st_size
     assert sizes["flash_bytes"]["total"] == sum(sizes["flash_bytes"][part] for part in ("code", "weights"))
-    assert sizes["ram_bytes"]["total"] == sum(sizes["ram_bytes"][p] for p in ("arena", "state", "static", "stack"))
+    assert sizes["ram_bytes"]["total"] == sum(
+        sizes["ram_bytes"][p] for p in ("arena", "state", "static", "stack")
+    )
     assert sizes["macs"] == 33 * 16 * 13
     assert sorted(path.name for path in tmp_path.iterdir()) == ["made", "own.tflite"]
 
@@ -79,12 +90,16 @@ def test_flash_writes_the_board_and_it_answers(build: Path, capsys: Capture) -> 
 
 
 @pytest.mark.parametrize("board", UNICORN)
-def test_run_agrees_with_tflm_on_every_board(board: str, tiny_model: Path, tmp_path: Path, capsys: Capture) -> None:
+def test_run_agrees_with_tflm_on_every_board(
+    board: str, tiny_model: Path, tmp_path: Path, capsys: Capture
+) -> None:
     out = tmp_path / "b"
     assert earkit(capsys, "compile", tiny_model, "--board", board, "-o", out)[0] == 0
     x = random_inputs(12)
     np.save(tmp_path / "x.npy", x)
-    code, text, err = earkit(capsys, "run", out, "--input", tmp_path / "x.npy", "--output", tmp_path / "y.npy", "--json")
+    code, text, err = earkit(
+        capsys, "run", out, "--input", tmp_path / "x.npy", "--output", tmp_path / "y.npy", "--json"
+    )
     assert (code, err) == (0, [])
     y = np.load(tmp_path / "y.npy")
     np.testing.assert_array_equal(y, oracle(out, x))
@@ -93,7 +108,9 @@ def test_run_agrees_with_tflm_on_every_board(board: str, tiny_model: Path, tmp_p
 
 
 @pytest.mark.parametrize("shape", [(1, 33, 16), (33, 16)])
-def test_one_input_with_or_without_its_leading_1(build: Path, shape: tuple[int, ...], capsys: Capture) -> None:
+def test_one_input_with_or_without_its_leading_1(
+    build: Path, shape: tuple[int, ...], capsys: Capture
+) -> None:
     x = random_inputs(1)
     np.save("x.npy", x.reshape(shape))
     assert earkit(capsys, "run", build, "--input", "x.npy", "--output", "y.npy")[0] == 0
@@ -139,7 +156,10 @@ BAD_INPUTS = {
     "npz": (b"PK\x03\x04" + bytes(60), "not a .npy"),
     "no header": (npy("{"), "not a .npy"),
     "code as header": (npy("__import__('os').system('true')"), "not a .npy"),
-    "huge shape": (npy("{'descr': '|i1', 'fortran_order': False, 'shape': (1000000, 1000000, 1000000)}"), "cut short"),
+    "huge shape": (
+        npy("{'descr': '|i1', 'fortran_order': False, 'shape': (1000000, 1000000, 1000000)}"),
+        "cut short",
+    ),
     "negative shape": (npy("{'descr': '|i1', 'fortran_order': False, 'shape': (-1, 16)}"), "x.npy"),
     "wrong shape": (saved(np.zeros((33, 15), np.int8)), "shape (33, 15), needs (1, 33, 16)"),
     "transposed": (saved(np.zeros((16, 33), np.int8)), "shape (16, 33)"),
@@ -196,7 +216,9 @@ SPOILT = {
 
 @pytest.mark.parametrize("spoil", SPOILT.values(), ids=SPOILT)
 @pytest.mark.parametrize("verb", ["run", "flash", "profile", "listen"])
-def test_spoilt_build_is_one_line(spoil: Callable[[Path], None], verb: str, build: Path, capsys: Capture) -> None:
+def test_spoilt_build_is_one_line(
+    spoil: Callable[[Path], None], verb: str, build: Path, capsys: Capture
+) -> None:
     spoil(build)
     Path("x.npy").write_bytes(GOOD)
     extra = {"run": ["--input", "x.npy", "--output", "y.npy"], "listen": ["--source", "x.wav"]}.get(verb, [])
@@ -211,7 +233,7 @@ def float_model(tiny_bundle: Path) -> bytes:
 
 
 BAD_MODELS: dict[str, tuple[Callable[[bytes], bytes], str]] = {
-    "empty": (lambda _: b"", "m.tflite"),
+    "empty": (lambda _: b"", "m: not a .tflite"),
     "cut": (lambda model: model[: len(model) // 2], "m"),
     "random": (lambda _: np.random.default_rng(0).bytes(5_000), "m"),
     "text": (lambda _: b"<html>not found</html>", "m"),
@@ -238,7 +260,9 @@ def test_bad_model_is_one_line_and_leaves_nothing(
 
 def test_float_model_is_refused_with_the_cure(tiny_bundle: Path, tmp_path: Path, capsys: Capture) -> None:
     (tmp_path / "f.tflite").write_bytes(float_model(tiny_bundle))
-    code, out, err = earkit(capsys, "compile", tmp_path / "f.tflite", "--board", "virtual-m4", "-o", tmp_path / "b")
+    code, out, err = earkit(
+        capsys, "compile", tmp_path / "f.tflite", "--board", "virtual-m4", "-o", tmp_path / "b"
+    )
     assert (code, out, len(err)) == (1, "", 1)
     assert "int8" in err[0]
     assert not (tmp_path / "b").exists()
@@ -267,7 +291,9 @@ def test_place_without_permission_is_refused(tmp_path: Path, monkeypatch: pytest
         outputs.room_for(tmp_path / "new" / "y.npy")
 
 
-def test_full_disk_leaves_the_old_output(build: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+def test_full_disk_leaves_the_old_output(
+    build: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
     Path("x.npy").write_bytes(GOOD)
     Path("y.npy").write_bytes(b"old")
 

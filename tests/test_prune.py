@@ -14,6 +14,7 @@ from boards.errors import UserError
 from models import registry, train
 from models.blocks import cost
 from models.blocks.groups import Group, Slice
+from models.checkpoint import copied
 from models.train import Recipe
 from quantize import prune
 from quantize.prune import with_field
@@ -30,10 +31,12 @@ def thin(family: registry.Family, size: str) -> Any:
 
 
 def clips(net: Any, count: int = 24) -> tuple[np.ndarray, np.ndarray]:
+    """Return noise, noise with stripes in time, and noise with stripes in frequency."""
     rng = np.random.default_rng(0)
     y = np.arange(count) % CLASSES
     x = rng.normal(-40, 8, (count, *net.input_shape[1:]))
-    x[np.arange(count), :, y] += 30
+    x[y == 1, ::2] += 20
+    x[y == 2, :, ::2] += 20
     return x.astype(np.float32), y
 
 
@@ -56,7 +59,7 @@ def silence(net: Any, group: Group, unit: int) -> None:
     quiet = {part.weight: part for part in group.slices if part.weight.endswith(("gamma", "beta", "bias"))}
     own = [part for name, part in quiet.items() if "depthwise" not in name]
     for part in (*own, *(group.scores if group.importance == "taylor" else ())):
-        value = np.array(weights[part.weight])
+        value = copied(weights[part.weight])
         places = np.arange(value.shape[part.axis]).reshape(-1, group.units, part.width)[:, unit].ravel()
         value[(slice(None),) * part.axis + (places,)] = 0
         weights[part.weight].assign(value)
@@ -77,8 +80,8 @@ def test_useless_units_go_and_the_function_stays(name: str, size: str) -> None:
     result = prune.cut(family, config, net, x, y, wanted)
     for group in groups:
         assert len(result.kept[group.field]) == max(group.minimum, wanted[group.field])
-        if group.units == 1:
-            continue
+        if group.importance == "taylor":
+            continue  # units that happen to be dead are as useless; the outputs below decide
         assert not set(result.kept[group.field]) & set(useless.get(group.field, ()))
     if not any("depthwise" in part.weight for group in groups for part in group.slices):
         # behind a depthwise convolution a silent channel still has its BatchNorm's shift
@@ -100,7 +103,7 @@ def test_units_behind_depthwise_convolutions_are_cut_right() -> None:
             for part in group.slices:  # … and nothing comes out of the depthwise convolution either
                 if "depthwise_bn/beta" in part.weight or "depthwise_bn/gamma" in part.weight:
                     weight = cost.weights(net)[part.weight]
-                    value = np.array(weight)
+                    value = copied(weight)
                     value[unit] = 0
                     weight.assign(value)
     x, y = clips(net)
@@ -127,23 +130,21 @@ def test_prunes_in_rounds_and_recovers() -> None:
     x, y = clips(net, 96)
     recipe = Recipe(epochs=8, batch=16, learning_rate=2e-2, label_smoothing=0.0)
     train.fit_on_arrays(net, x, y, recipe=recipe, seed=0)
-    before = [np.array(v) for v in net.variables]
-    options = {"keep": 0.5, "rounds": 2, "recipe": replace(recipe, epochs=3), "seed": 0}
+    before = [copied(v) for v in net.variables]
+    options: dict[str, Any] = {"keep": 0.5, "rounds": 2, "recipe": replace(recipe, epochs=3), "seed": 0}
     result = prune.prune(family, config, net, x, y, (x, y), **options)
-    assert all(np.array_equal(a, np.array(b)) for a, b in zip(before, net.variables, strict=True))
+    assert all(np.array_equal(a, copied(b)) for a, b in zip(before, net.variables, strict=True))
     assert train.accuracy(train.predict(result.net, x), y) > 0.8
     assert result.parameters[1] < 0.6 * result.parameters[0] == 0.6 * cost.parameters(net)
     assert all(len(units) == 8 for units in result.kept.values())
-    assert all(0 <= min(units) and max(units) < 16 for units in result.kept.values())
+    assert all(set(units) <= set(range(16)) for units in result.kept.values())
 
 
 @pytest.mark.parametrize(("keep", "rounds"), [(0.0, 1), (1.1, 1), (float("nan"), 1), (0.5, 0)])
 def test_impossible_shares_are_refused(keep: float, rounds: int) -> None:
-    family = registry.load("panns")
+    family, x, y = registry.load("panns"), np.zeros(0, np.float32), np.zeros(0, np.int64)
     with pytest.raises(UserError, match=r"keep must be in \(0, 1\], rounds 1 or more"):
-        prune.prune(
-            family, None, None, np.zeros(0), np.zeros(0), keep=keep, rounds=rounds, recipe=Recipe(), seed=0
-        )
+        prune.prune(family, None, None, x, y, keep=keep, rounds=rounds, recipe=Recipe(), seed=0)
 
 
 def test_a_net_of_another_config_is_refused() -> None:

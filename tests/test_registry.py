@@ -68,7 +68,7 @@ def test_wrong_sizes_and_fields_hint() -> None:
     family = registry.load("panns")
     with pytest.raises(UserError, match="no size of panns 'mikro'; did you mean 'micro'"):
         family.config("mikro")
-    with pytest.raises(UserError, match="no field 'second'.*did you mean 'seconds'"):
+    with pytest.raises(UserError, match=r"no field 'second'.*did you mean 'seconds'"):
         family.config("micro", second=3)
 
 

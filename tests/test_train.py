@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from models import checkpoint, train
-from models.train import CheckpointError, Recipe, TrainingError
+from models.checkpoint import CheckpointError, copied
+from models.train import Recipe, TrainingError
 
 FRAMES, BANDS, CLASSES = 6, 5, 3
 RECIPE = Recipe(epochs=4, batch=16, learning_rate=1e-2, mixup=0.3, masks=1)
@@ -42,7 +43,7 @@ def clips(count: int = 90, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 
 
 def weights(net: Any) -> list[np.ndarray]:
-    return [np.array(variable) for variable in net.variables]
+    return [copied(variable) for variable in net.variables]
 
 
 def same(a: list[np.ndarray], b: list[np.ndarray]) -> bool:
@@ -55,14 +56,14 @@ def trained(**options: Any) -> tuple[Any, train.History]:
     return net, train.fit_on_arrays(net, *clips(), **settings)
 
 
-class Killed(Exception):
+class KilledError(Exception):
     """Stands for Ctrl-C or a power cut."""
 
 
 def killer(after: int) -> Callable[[str, int, int], None]:
     def progress(stage: str, done: int, total: int) -> None:
         if done == after:
-            raise Killed
+            raise KilledError
 
     return progress
 
@@ -90,7 +91,7 @@ def test_best_weights_are_restored() -> None:
 def test_a_killed_run_goes_on_as_if_nothing_had_happened(tmp_path: Path, after: int) -> None:
     whole, history = trained()
     path = tmp_path / "run.npz"
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         trained(checkpoint=path, progress=killer(after))
     seen: list[int] = []
     net, resumed = trained(checkpoint=path, progress=lambda _stage, done, _total: seen.append(done))
@@ -148,7 +149,7 @@ def test_loss_that_is_no_number_names_the_step_and_keeps_the_best(tmp_path: Path
 
     loss = keras.losses.CategoricalCrossentropy(from_logits=True)
     path = tmp_path / "run.npz"
-    with pytest.raises(TrainingError, match=r"nan at step 1 of epoch 3, learning rate 0.01.*epoch 2 are kept"):
+    with pytest.raises(TrainingError, match=r"nan at step 1 of epoch 3, learning rate 0.01.*epoch 2 stay"):
         train.fit(net, source, None, loss, recipe=RECIPE, seed=0, checkpoint=path, progress=progress)
     assert same(weights(net), good[1])
     assert "history" in checkpoint.read(path)

@@ -58,7 +58,7 @@ class Value:
 
 @dataclass(frozen=True)
 class Op:
-    """A node to write: inputs and outputs by value (None: absent), options by their snake-case schema names."""
+    """A node to write: inputs and outputs by value (None: absent), options by snake-case schema names."""
 
     name: str
     inputs: Sequence[Value | None]
@@ -67,7 +67,9 @@ class Op:
     version: int = 1
 
 
-def constant(name: str, data: Any, dtype: str = "int32", scale: Any = None, zero_point: Any = 0, axis: int = 0) -> Value:
+def constant(
+    name: str, data: Any, dtype: str = "int32", scale: Any = None, zero_point: Any = 0, axis: int = 0
+) -> Value:
     """Return a constant value with the shape of its data."""
     array = np.asarray(data, dtype)
     return Value(name, array.shape, dtype, scale, zero_point, axis, array)

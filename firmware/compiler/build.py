@@ -25,6 +25,7 @@ from firmware.compiler.fit import check_fits, explain_overflow, sizes
 from firmware.compiler.graph import Array, Graph
 from firmware.compiler.plan import Plan, plan
 from firmware.compiler.toolchain import Toolchain
+from firmware.compiler.toolchain import version as compiler_version
 
 SCHEMA = 1
 FILES = ("model.tflite", "model.c", "model.h", "firmware.elf", "firmware.bin", "boot.elf", "boot.bin")
@@ -84,7 +85,9 @@ def compile_model(
         build_id = _build_id(text, model, board, toolchain)
         (made / "model.tflite").write_bytes(model)
         (made / "model.c").write_text(text, encoding="ascii")
-        (made / "model.h").write_text(emit.header(graph, planned, build_id, frontend_tables), encoding="ascii")
+        (made / "model.h").write_text(
+            emit.header(graph, planned, build_id, frontend_tables), encoding="ascii"
+        )
         _compile(made, board, graph, planned, toolchain)
         body = Elf((made / "firmware.elf").read_bytes()).image(board.app_origin + image.HEADER_BYTES)
         (made / "firmware.bin").write_bytes(image.pack(body, build_id))
@@ -95,7 +98,7 @@ def compile_model(
             "name": name,
             "board": board.name,
             "core": board.core,
-            "toolchain": _version(toolchain),
+            "toolchain": compiler_version(toolchain),
             "build_id": build_id,
             "frontend": frontend,
             "labels": list((bundle or {}).get("labels", ())),
@@ -135,7 +138,9 @@ def load(path: Path) -> Build:
     )
 
 
-def host_library(graph: Graph, planned: Plan, folder: Path, *, sanitise: bool = True) -> Callable[[Array], Array]:
+def host_library(
+    graph: Graph, planned: Plan, folder: Path, *, sanitise: bool = True
+) -> Callable[[Array], Array]:
     """Compile model.c for this machine in `folder` and return a function int8 input → int8 output.
 
     With `sanitise`, undefined behaviour in the C ends the process.
@@ -176,7 +181,7 @@ def _boot(out: Path, board: Board, kind: Toolchain) -> None:
     """Write the board's bootloader to `out`, compiling it only when its sources, flags or board changed."""
     script = link_script.script(board, "boot")
     sources = (*firmware.BOOT, firmware.port(board.port))
-    parts = [script, _version(kind), *map(str, toolchain.core_flags(board, kind))]
+    parts = [script, compiler_version(kind), *map(str, toolchain.core_flags(board, kind))]
     key = hashlib.sha256("\n".join(parts).encode())
     for path in firmware.sources():
         if path.parent.name != "kernels":
@@ -189,14 +194,10 @@ def _boot(out: Path, board: Board, kind: Toolchain) -> None:
     shutil.copyfile(cached, out)
 
 
-def _version(kind: Toolchain) -> str:
-    return toolchain.version(kind)
-
-
 def _build_id(text: str, model: bytes, board: Board, kind: Toolchain) -> str:
     key = hashlib.sha256(text.encode())
     key.update(model)
-    key.update(f"{board.name} {_version(kind)}".encode())
+    key.update(f"{board.name} {compiler_version(kind)}".encode())
     for path in firmware.sources():
         key.update(path.read_bytes())
     return key.hexdigest()[:16]
@@ -231,7 +232,7 @@ def _write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 @contextmanager
 def _directory(out: Path) -> Iterator[Path]:
-    """Yield a temporary directory beside `out` that takes its place at the end; nothing stays after an error."""
+    """Yield a temporary directory beside `out` that replaces it at the end; after an error nothing stays."""
     if out.exists() and not (out / "build.json").exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} exists and is not a build: choose another -o")
     try:
@@ -242,12 +243,24 @@ def _directory(out: Path) -> Iterator[Path]:
     try:
         yield made
         made.chmod(0o755)
-        old = made.with_name(made.name + ".old")
-        if out.exists():
-            out.rename(old)
-        made.rename(out)
-        shutil.rmtree(old, ignore_errors=True)
+        _swap(made, out)
     except OSError as error:
-        raise UserError(f"cannot write {out}: {error.strerror}: free some space or choose another -o") from None
+        raise UserError(
+            f"cannot write {out}: {error.strerror}: free some space or choose another -o"
+        ) from None
     finally:
         shutil.rmtree(made, ignore_errors=True)
+
+
+def _swap(made: Path, out: Path) -> None:
+    """Put the directory `made` where `out` is or was; when that fails, `out` is what it was."""
+    old = made.with_name(made.name + ".old")
+    if out.exists():
+        out.rename(old)
+    try:
+        made.rename(out)
+    except BaseException:
+        if old.exists():
+            old.rename(out)
+        raise
+    shutil.rmtree(old, ignore_errors=True)

@@ -11,7 +11,8 @@ from firmware.compiler import fixed_point, ops
 from firmware.compiler.graph import Array, Graph, Node, Tensor
 
 EXACT_FLOAT32 = 1 << 24  # integers below this are exact in float32
-FAST_BOUND = 1 << 30  # accumulators below this may be doubled without overflow
+DSP_BOUND = 1 << 23  # |sums| below this fit the upper 24 bits of a paired sum, see matmul_dsp.h
+DSP_SHIFTS = range(-22, 0)  # that the short requantisation of matmul_dsp.h can do without overflow
 
 
 @dataclass(frozen=True)
@@ -63,14 +64,21 @@ def _span(node: Node, length: int, size: int, stride: int, dilation: int, axis: 
 
 
 def patches(x: Array, w: Window, fill: int) -> Array:
-    """Return a view (N, out rows, out columns, filter rows, filter columns, channels) of x padded with `fill`."""
+    """Return a view (N, out rows, out columns, filter rows, filter columns, channels) of padded x."""
     (top, left), (bottom, right) = w.before, w.after
     padded = np.pad(x, ((0, 0), (top, bottom), (left, right), (0, 0)), constant_values=fill)
     n, rows, columns, channels = padded.strides
     return np.lib.stride_tricks.as_strided(
         padded,
         (x.shape[0], *w.out, *w.size, x.shape[3]),
-        (n, rows * w.stride[0], columns * w.stride[1], rows * w.dilation[0], columns * w.dilation[1], channels),
+        (
+            n,
+            rows * w.stride[0],
+            columns * w.stride[1],
+            rows * w.dilation[0],
+            columns * w.dilation[1],
+            channels,
+        ),
         writeable=False,
     )
 
@@ -94,7 +102,7 @@ class Channels:
     out_zero: int
     low: int
     high: int
-    fast: bool  # every |accumulator| < 2**30 and every shift in -31..-1
+    dsp: bool  # whether the kernels of matmul_dsp.h compute every possible sum exactly
 
     def requantise(self, accumulator: Array) -> npt.NDArray[np.int8]:
         """Return the int8 outputs of accumulators (…, channels) that hold sum(x * w), without bias."""
@@ -105,9 +113,7 @@ class Channels:
 
     def literal(self) -> str:
         """Return the C literal of what all channels share."""
-        return ops.literal(
-            "ear_output", zero=self.out_zero, low=self.low, high=self.high, fast=int(self.fast)
-        )
+        return ops.literal("ear_output", zero=self.out_zero, low=self.low, high=self.high, dsp=int(self.dsp))
 
     def table(self) -> npt.NDArray[np.int32]:
         """Return the kernels' int32 table (channels, 3): bias, multiplier, right shift less one."""
@@ -115,7 +121,7 @@ class Channels:
 
 
 def channels(graph: Graph, node: Node, axis: int) -> Channels:
-    """Return the folded parameters of a node (input, weights, bias) whose weights keep channels along `axis`."""
+    """Return the folded parameters of a node whose weights keep their output channels along `axis`."""
     x, weights, y = ops.tensor(graph, node, 0), ops.tensor(graph, node, 1), ops.output(graph, node)
     in_scale, in_zero = ops.per_tensor(graph, node, x)
     assert weights.quantisation is not None  # check_weighted() refuses weights without scales
@@ -128,12 +134,11 @@ def channels(graph: Graph, node: Node, axis: int) -> Channels:
     raw = np.zeros(count, np.int64) if bias_tensor is None else ops.require_constant(graph, node, bias_tensor)
     bias = fixed_point.wrap_int32(raw.astype(np.int64).reshape(-1) - in_zero * data.sum(axis=others))
     multiplier, shift = fixed_point.quantise_multipliers(np.broadcast_to(scales / out_scale, (count,)))
-    low, high = fixed_point.activation_range(
-        node.options["fused_activation_function"], out_scale, out_zero
-    )
+    low, high = fixed_point.activation_range(node.options["fused_activation_function"], out_scale, out_zero)
     bound = np.abs(bias) + 128 * np.abs(data).sum(axis=others)
-    fast = bool((bound < FAST_BOUND).all() and (shift < 0).all() and (shift >= -31).all())
-    return Channels(bias, multiplier, shift, out_zero, low, high, fast)
+    shifts = set(shift.tolist()) <= set(DSP_SHIFTS)
+    dsp = bool((bound < DSP_BOUND).all() and shifts and data.min() > -128)
+    return Channels(bias, multiplier, shift, out_zero, low, high, dsp)
 
 
 def check_weighted(graph: Graph, node: Node, axis: int) -> None:
@@ -157,7 +162,9 @@ def check_weighted(graph: Graph, node: Node, axis: int) -> None:
     for value in (x, y):
         _, zero_point = ops.per_tensor(graph, node, value)
         if not -128 <= zero_point <= 127:
-            raise ops.refuse(graph, node, f"{value.name!r} has the zero-point {zero_point}", "export it again")
+            raise ops.refuse(
+                graph, node, f"{value.name!r} has the zero-point {zero_point}", "export it again"
+            )
     activation = node.options["fused_activation_function"]
     if activation not in ("NONE", "RELU", "RELU6", "RELU_N1_TO_1"):
         raise ops.refuse(graph, node, f"fused activation {activation}", "make it an op of its own")
@@ -169,9 +176,23 @@ def _check_scales(graph: Graph, node: Node, weights: Tensor, axis: int) -> None:
         what = f"weights {weights.name!r} lack a scale for each of {weights.shape[axis]} channels"
         raise ops.refuse(graph, node, what, "quantise weights per tensor or per output channel")
     if (q.zero_point != 0).any():
-        raise ops.refuse(graph, node, f"weights {weights.name!r} are asymmetric", "quantise weights symmetrically")
+        raise ops.refuse(
+            graph, node, f"weights {weights.name!r} are asymmetric", "quantise weights symmetrically"
+        )
 
 
 def pack_rows(rows: Array) -> npt.NDArray[np.int8]:
     """Return int8 weights (out, depth) with depth padded by zeros to a multiple of 4: rows of whole words."""
     return np.pad(rows, ((0, 0), (0, -rows.shape[1] % 4))).astype(np.int8)
+
+
+def pair_rows(packed: npt.NDArray[np.int8]) -> npt.NDArray[np.uint32]:
+    """Return the words of matmul_dsp.h for packed rows (out, depth): (pairs of rows, depth / 2).
+
+    A half-word is 256 * (second row) + first row; half-words follow the inputs 0, 2, 1, 3 of each four.
+    """
+    rows = np.pad(packed, ((0, packed.shape[0] % 2), (0, 0))).astype(np.int32)
+    ordered = rows.reshape(rows.shape[0], -1, 4)[:, :, [0, 2, 1, 3]].reshape(rows.shape[0], -1)
+    halves = (256 * ordered[1::2] + ordered[::2]).astype(np.int16)
+    words: npt.NDArray[np.uint32] = np.ascontiguousarray(halves).view("<u4")
+    return words

@@ -43,15 +43,16 @@ extern int8_t *const ear_input;  /* {input_shape}; a run of the model uses it up
 extern int8_t *const ear_output; /* {output_shape} */
 
 void ear_model_init(void);                              /* paints arena and guards */
-void ear_model_invoke(void (*before)(uint32_t node));   /* before: 0, or called before each node and at the end */
+void ear_model_invoke(void (*before)(uint32_t node));   /* before: 0, or called at each node and the end */
 int ear_arena_intact(void);                             /* 1 while both guards still carry their paint */
-uint32_t ear_arena_high_water(void);                    /* bytes of the arena up to the last one ever changed */
+uint32_t ear_arena_high_water(void);                    /* bytes of the arena up to the last one changed */
 
 {frontend}
 #endif
 """
 
-_MEMORY = """uint8_t ear_arena[EAR_GUARD_BYTES + EAR_ARENA_BYTES + EAR_GUARD_BYTES] __attribute__((aligned(16)));
+_MEMORY = """\
+uint8_t ear_arena[EAR_GUARD_BYTES + EAR_ARENA_BYTES + EAR_GUARD_BYTES] __attribute__((aligned(16)));
 int8_t *const ear_input = AT(int8_t, {input});
 int8_t *const ear_output = AT(int8_t, {output});
 
@@ -78,10 +79,15 @@ uint32_t ear_arena_high_water(void) {{
 
 @dataclass(frozen=True)
 class Constant:
-    """A static const array of model.c."""
+    """A static const array of model.c; cores with EAR_DSP may get the same values in another order."""
 
     name: str
     data: Array
+    dsp: Array | None = None
+
+    def bytes(self, dsp: bool) -> int:
+        """Return the bytes it takes on a core with or without EAR_DSP."""
+        return self.dsp.nbytes if dsp and self.dsp is not None else self.data.nbytes
 
 
 def emit(graph: Graph, plan: Plan, frontend_tables: Mapping[str, Any] | None = None) -> str:
@@ -97,7 +103,9 @@ def emit(graph: Graph, plan: Plan, frontend_tables: Mapping[str, Any] | None = N
     steps = [(i, node) for i, node in enumerate(graph.nodes) if not OPS[node.op].alias]
     functions = [_function(graph, plan, i, node, constants) for i, node in steps]
     kernels = sorted({OPS[node.op].call(graph, node).kernel for _, node in steps})
-    calls = "".join(f"    EAR_OP({step});\n    {_function_name(i, node)}();\n" for step, (i, node) in enumerate(steps))
+    calls = "".join(
+        f"    EAR_OP({step});\n    {_function_name(i, node)}();\n" for step, (i, node) in enumerate(steps)
+    )
     memory = _MEMORY.format(
         input=plan.offsets[graph.inputs[0]], output=plan.offsets[graph.outputs[0]], paint=PAINT
     )
@@ -147,20 +155,22 @@ def compiled_nodes(graph: Graph) -> list[Node]:
     return [node for node in graph.nodes if not OPS[node.op].alias]
 
 
-def constant_bytes(graph: Graph, frontend_tables: Mapping[str, Any] | None = None) -> int:
-    """Return the bytes of flash that weights and tables take."""
+def constant_bytes(graph: Graph, dsp: bool, frontend_tables: Mapping[str, Any] | None = None) -> int:
+    """Return the bytes of flash that weights and tables take on a core with or without EAR_DSP."""
     constants: dict[bytes, Constant] = {}
     for i, node in enumerate(graph.nodes):
         if not OPS[node.op].alias:
             _names(graph, i, node, OPS[node.op].call(graph, node), constants)
     tables = frontend_emit.table_bytes(frontend_tables)
-    return tables + sum(constant.data.nbytes for constant in constants.values())
+    return tables + sum(constant.bytes(dsp) for constant in constants.values())
 
 
 def _require_one_each(graph: Graph) -> None:
     if len(graph.inputs) != 1 or len(graph.outputs) != 1:
         counts = f"{len(graph.inputs)} inputs and {len(graph.outputs)} outputs"
-        raise ModelError(f"{graph.name} has {counts}: the firmware takes one of each; join them with CONCATENATION")
+        raise ModelError(
+            f"{graph.name} has {counts}: the firmware takes one of each; join them with CONCATENATION"
+        )
 
 
 def _function_name(index: int, node: Node) -> str:
@@ -171,7 +181,9 @@ def _function(graph: Graph, plan: Plan, index: int, node: Node, constants: dict[
     call = OPS[node.op].call(graph, node)
     names = _names(graph, index, node, call, constants) | _pointers(graph, plan, index, node)
     arguments = ",\n        ".join(_fill(argument, names) for argument in call.arguments)
-    shapes = " ".join(str(graph.tensors[i].shape) for i in node.inputs if i >= 0 and not graph.tensors[i].constant)
+    shapes = " ".join(
+        str(graph.tensors[i].shape) for i in node.inputs if i >= 0 and not graph.tensors[i].constant
+    )
     macs = OPS[node.op].macs(graph, node)
     result = graph.tensors[node.outputs[0]].shape
     return (
@@ -194,12 +206,16 @@ def _names(
     names = {}
     for name, data in wanted.items():
         key = str(data.dtype).encode() + b":" + np.ascontiguousarray(data).tobytes()
-        names[name] = constants.setdefault(key, Constant(f"n{index}_{name}", data)).name
+        dsp = call.dsp_constants.get(name)
+        key += b"" if dsp is None else b" dsp " + dsp.tobytes()
+        names[name] = constants.setdefault(key, Constant(f"n{index}_{name}", data, dsp)).name
     return names
 
 
 def _pointers(graph: Graph, plan: Plan, index: int, node: Node) -> dict[str, str]:
-    ends = [(f"in{p}", t) for p, t in enumerate(node.inputs)] + [(f"out{p}", t) for p, t in enumerate(node.outputs)]
+    ends = [(f"in{p}", t) for p, t in enumerate(node.inputs)] + [
+        (f"out{p}", t) for p, t in enumerate(node.outputs)
+    ]
     found = {
         name: f"AT({C_TYPES[graph.tensors[tensor].dtype]}, {plan.offsets[tensor]})"
         for name, tensor in ends
@@ -214,16 +230,26 @@ def _fill(argument: str, names: Mapping[str, str]) -> str:
 
 
 def _array(constant: Constant) -> str:
-    data = constant.data
+    plain = _definition(constant.name, constant.data)
+    if constant.dsp is None:
+        return plain
+    return f"#if EAR_DSP\n{_definition(constant.name, constant.dsp)}#else\n{plain}#endif\n"
+
+
+def _definition(name: str, data: Array) -> str:
     flat = data.reshape(-1)
-    texts = [float(v).hex() + "f" for v in flat] if data.dtype.kind == "f" else list(map(str, flat.astype(np.int64).tolist()))
+    texts = (
+        [float(v).hex() + "f" for v in flat]
+        if data.dtype.kind == "f"
+        else list(map(str, flat.astype(np.int64).tolist()))
+    )
     width = max(map(len, texts)) + 2
     per_line = max(1, (LINE - 4) // width)
     rows = [", ".join(texts[i : i + per_line]) for i in range(0, len(texts), per_line)]
     kind = C_TYPES[str(data.dtype)]
     comment = f" /* {data.shape} */" if data.ndim > 1 else ""
     return (
-        f"static const {kind} {constant.name}[{flat.size}] __attribute__((aligned(4))) = {{{comment}\n    "
+        f"static const {kind} {name}[{flat.size}] __attribute__((aligned(4))) = {{{comment}\n    "
         + ",\n    ".join(rows)
         + "\n};\n"
     )
@@ -231,4 +257,6 @@ def _array(constant: Constant) -> str:
 
 def _comment(text: str) -> str:
     """Return text that cannot end a C comment or leave ASCII."""
-    return text.encode("ascii", "replace").decode().replace("*/", "* /").replace("/*", "/ *").replace("\\", "/")
+    return (
+        text.encode("ascii", "replace").decode().replace("*/", "* /").replace("/*", "/ *").replace("\\", "/")
+    )

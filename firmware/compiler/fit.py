@@ -21,11 +21,11 @@ OVERFLOW = re.compile(r"region '?`?(FLASH|RAM)'?:? .*?(\d+) bytes")
 
 
 def check_fits(graph: Graph, planned: Plan, board: Board, frontend_tables: Mapping[str, Any] | None) -> None:
-    """Raise UserError when arena and stack cannot fit the RAM, or weights the flash, whatever the code takes."""
+    """Raise UserError when arena and stack cannot fit the RAM, or weights the flash, even without code."""
     ram = planned.arena + 2 * emit.GUARD_BYTES + STACK_BYTES + HANDOVER_BYTES
     if ram > board.ram_memory.size:
         raise _too_big_for_ram(graph, planned, board, ram)
-    weights = emit.constant_bytes(graph, frontend_tables)
+    weights = emit.constant_bytes(graph, board.dsp and not board.mve, frontend_tables)
     if weights > board.app_size:
         raise _too_big_for_flash(graph, board, weights)
 
@@ -49,13 +49,18 @@ def _too_big_for_ram(graph: Graph, planned: Plan, board: Board, needed: int) -> 
     worst = max(planned.lifetimes, key=lambda alive: sum(size for _, _, size in alive))
     name, _, largest = max(worst, key=lambda block: block[2])
     numbers = f"{graph.name} needs {_kb(needed)} RAM, {board.name} has {_kb(board.ram_memory.size)}"
-    return UserError(f"{numbers} (largest: {name}, {_kb(largest)}): use a smaller --size, a shorter input, or another --board")
+    return UserError(
+        f"{numbers} (largest: {name}, {_kb(largest)}): "
+        "use a smaller --size, a shorter input, or another --board"
+    )
 
 
 def _too_big_for_flash(graph: Graph, board: Board, needed: int) -> UserError:
     largest = max((t for t in graph.tensors if t.constant), key=lambda t: t.bytes)
     numbers = f"{graph.name} needs {_kb(needed)} flash, {board.name} has {_kb(board.app_size)} for it"
-    return UserError(f"{numbers} (largest: {largest.name}, {_kb(largest.bytes)}): use a smaller --size, or another --board")
+    return UserError(
+        f"{numbers} (largest: {largest.name}, {_kb(largest.bytes)}): use a smaller --size, or another --board"
+    )
 
 
 def _kb(size: int) -> str:
@@ -73,7 +78,7 @@ def sizes(
     """Return the object of `compile --json` for the build in `folder`; bytes, exact from the linked ELF."""
     sections = Elf((folder / "firmware.elf").read_bytes()).sections()
     flash = (folder / "firmware.bin").stat().st_size
-    weights = emit.constant_bytes(graph, frontend_tables)
+    weights = emit.constant_bytes(graph, board.dsp and not board.mve, frontend_tables)
     static = sum(section.size for section in sections if section.name in (".data", ".bss")) - planned.arena
     ram = {"arena": planned.arena, "state": 0, "static": static, "stack": STACK_BYTES}
     nodes = [

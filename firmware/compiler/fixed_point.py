@@ -17,7 +17,7 @@ RANGES = {"int8": (-128, 127), "int16": (-32768, 32767), "int32": (INT32_MIN, IN
 def quantise_multiplier(real: float) -> tuple[int, int]:
     """Return (multiplier, shift) with real ≈ multiplier / 2**31 * 2**shift and multiplier in [2**30, 2**31).
 
-    A real of 0, or one too small for 32 bits, gives (0, 0). `real` is a double, as in TFLM's QuantizeMultiplier.
+    A real of 0, or one too small for 32 bits, gives (0, 0). `real` is a double, as in TFLM.
     """
     if real == 0.0:
         return 0, 0
@@ -39,7 +39,7 @@ def quantise_multipliers(reals: Iterable[float]) -> tuple[npt.NDArray[np.int32],
 
 def round_half_away(real: float) -> int:
     """Return the nearest integer, halves away from zero, as C's round() does."""
-    return int(math.floor(real + 0.5)) if real >= 0 else -int(math.floor(-real + 0.5))
+    return math.floor(real + 0.5) if real >= 0 else -math.floor(-real + 0.5)
 
 
 def wrap_int32(x: Array) -> npt.NDArray[np.int64]:
@@ -55,12 +55,12 @@ def saturating_rounding_doubling_high_mul(a: Array, b: Array | int) -> npt.NDArr
 
 
 def rounding_divide_by_pot(x: Array, exponent: Array | int) -> npt.NDArray[np.int64]:
-    """Return x / 2**exponent rounded to nearest, halves away from zero; exponent in 0..31, may be an array."""
-    x = np.asarray(x).astype(np.int64)
-    exponent = np.asarray(exponent).astype(np.int64)
-    half = (np.int64(1) << exponent) >> 1
-    nudge = np.where(exponent > 0, half + (x >> 63), 0)
-    rounded: npt.NDArray[np.int64] = (x + nudge) >> exponent
+    """Return x / 2**exponent rounded to nearest, halves away from zero; exponent in 0..31 or an array."""
+    wide = np.asarray(x).astype(np.int64)
+    bits = np.asarray(exponent).astype(np.int64)
+    half = (np.int64(1) << bits) >> 1
+    nudge = np.where(bits > 0, half + (wide >> 63), 0)
+    rounded: npt.NDArray[np.int64] = (wide + nudge) >> bits
     return rounded
 
 

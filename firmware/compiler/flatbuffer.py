@@ -12,10 +12,19 @@ from firmware.compiler.graph import Array
 
 MAX_VECTOR = 1 << 20  # elements of a vector that is not a buffer
 WORK_PER_BYTE = 16  # elements that may be read in total, per byte of the file
-SCALARS = {"u8": "<B", "i8": "<b", "bool": "<?", "u16": "<H", "i32": "<i", "u32": "<I", "u64": "<Q", "f32": "<f"}
+SCALARS = {
+    "u8": "<B",
+    "i8": "<b",
+    "bool": "<?",
+    "u16": "<H",
+    "i32": "<i",
+    "u32": "<I",
+    "u64": "<Q",
+    "f32": "<f",
+}
 
 
-class Broken(Exception):
+class BrokenError(Exception):
     """The bytes are not a flatbuffer; the text says where."""
 
 
@@ -33,14 +42,14 @@ class Reader:
         """Return the scalar of a kind of SCALARS at a byte position."""
         layout = SCALARS[kind]
         if position < 0 or position + struct.calcsize(layout) > len(self.data):
-            raise Broken(f"offset {position} is outside its {len(self.data)} bytes")
+            raise BrokenError(f"offset {position} is outside its {len(self.data)} bytes")
         return struct.unpack_from(layout, self.data, position)[0]
 
     def spend(self, elements: int) -> None:
-        """Take elements off the budget; Broken when it is used up."""
+        """Take elements off the budget; BrokenError when it is used up."""
         self.budget -= elements
         if self.budget < 0:
-            raise Broken("its vectors overlap")
+            raise BrokenError("its vectors overlap")
 
     def root(self) -> Table:
         """Return the root table."""
@@ -50,7 +59,7 @@ class Reader:
         """Return the position that the offset at `position` points to."""
         offset: int = self.scalar("u32", position)
         if offset == 0:
-            raise Broken(f"the offset at {position} is null")
+            raise BrokenError(f"the offset at {position} is null")
         return position + offset
 
     def table(self, position: int) -> Table:
@@ -58,7 +67,7 @@ class Reader:
         vtable = position - self.scalar("i32", position)
         size: int = self.scalar("u16", vtable)
         if size < 4 or size % 2 or vtable + size > len(self.data):
-            raise Broken(f"the table at {position} has a vtable of {size} bytes")
+            raise BrokenError(f"the table at {position} has a vtable of {size} bytes")
         self.spend(1)
         return Table(self, position, vtable, size)
 
@@ -99,7 +108,9 @@ class Table:
         """Return a vector of numbers (a copy, little-endian dtype); empty when absent."""
         kind = np.dtype(dtype).newbyteorder("<")
         start, count = self._vector(slot, kind.itemsize)
-        return np.frombuffer(self.reader.data, kind, count, start).astype(dtype) if count else np.zeros(0, dtype)
+        return (
+            np.frombuffer(self.reader.data, kind, count, start).astype(dtype) if count else np.zeros(0, dtype)
+        )
 
     def text(self, slot: int) -> str:
         """Return a string of printable characters, cut at 200; empty when absent."""
@@ -119,7 +130,7 @@ class Table:
         start = self.reader.follow(position)
         count: int = self.reader.scalar("u32", start)
         if count > limit or start + 4 + count * itemsize > len(self.reader.data):
-            raise Broken(f"a vector of {count} elements at {start} is longer than the file")
+            raise BrokenError(f"a vector of {count} elements at {start} is longer than the file")
         if limit == MAX_VECTOR:
             self.reader.spend(count)
         return start + 4, count

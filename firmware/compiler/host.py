@@ -12,7 +12,7 @@ from firmware.compiler.graph import Array, Graph, ModelError
 
 
 def load_library(path: Path, graph: Graph) -> Callable[[Array], Array]:
-    """Return a function that runs the shared library of `graph`: int8 array of the input's shape → output array."""
+    """Return a function that runs the shared library of `graph`: int8 array of the input's shape → output."""
     library = ctypes.CDLL(str(path))
     x, y = graph.tensors[graph.inputs[0]], graph.tensors[graph.outputs[0]]
     ear_input = ctypes.c_void_p.in_dll(library, "ear_input").value

@@ -39,7 +39,9 @@ def run_batch(graph: Graph, x: Array) -> Array:
         ModelError: the graph has several inputs or outputs, or x has the wrong shape or type.
     """
     if len(graph.inputs) != 1 or len(graph.outputs) != 1:
-        raise ModelError(f"{graph.name} has {len(graph.inputs)} inputs and {len(graph.outputs)} outputs, not one each")
+        raise ModelError(
+            f"{graph.name} has {len(graph.inputs)} inputs and {len(graph.outputs)} outputs, not one each"
+        )
     shape = graph.tensors[graph.inputs[0]].shape
     x = np.asarray(x)
     if x.shape[1:] not in (shape, shape[1:]):
@@ -58,7 +60,9 @@ def _batch(graph: Graph, x: Array) -> Array:
     index = graph.inputs[0]
     values: dict[int, Array] = {i: t.data for i, t in enumerate(graph.tensors) if t.data is not None}
     values[index] = _checked(graph, index, x.reshape(count, *graph.tensors[index].shape), leading=1)
-    left = {i: sum(i in n.inputs for n in graph.nodes) + (i in graph.outputs) for i in range(len(graph.tensors))}
+    left = {
+        i: sum(i in n.inputs for n in graph.nodes) + (i in graph.outputs) for i in range(len(graph.tensors))
+    }
     for node in graph.nodes:
         values.update(zip(node.outputs, _node_batch(graph, node, values, count), strict=True))
         for i in set(node.inputs) - {-1}:

@@ -38,12 +38,14 @@ class _Block:
 
 
 def plan(graph: Graph) -> Plan:
-    """Return the smallest arena found: greedy placement in several orders, then shuffles, all deterministic."""
+    """Return the smallest arena found: greedy placement in several orders, then in shuffled ones."""
     storage = _storage(graph)
     blocks = _blocks(graph, storage)
     keys = list(blocks)
     items = [blocks[key] for key in keys]
-    bound = max(sum(b.bytes for b in items if b.first <= i <= b.last) for i in range(-1, len(graph.nodes) + 1))
+    bound = max(
+        sum(b.bytes for b in items if b.first <= i <= b.last) for i in range(-1, len(graph.nodes) + 1)
+    )
     places = _best(items, bound)
     where = dict(zip(keys, places, strict=True))
     return Plan(
@@ -52,7 +54,11 @@ def plan(graph: Graph) -> Plan:
         arena=max(place + item.bytes for place, item in zip(places, items, strict=True)),
         lower_bound=bound,
         lifetimes=tuple(
-            tuple((b.name, p, b.bytes) for p, b in sorted(zip(places, items, strict=True), key=_by_place) if _alive(b, i))
+            tuple(
+                (b.name, p, b.bytes)
+                for p, b in sorted(zip(places, items, strict=True), key=_by_place)
+                if _alive(b, i)
+            )
             for i in range(len(graph.nodes))
         ),
     )
@@ -67,7 +73,7 @@ def _alive(block: _Block, node: int) -> bool:
 
 
 def _storage(graph: Graph) -> dict[int, int]:
-    """Return run-time tensor → tensor whose memory it uses: itself, or what a reshape or in-place op overwrites."""
+    """Return run-time tensor → tensor whose memory it uses: itself, or what it reshapes or overwrites."""
     last = _last_reads(graph)
     root = {i: i for i in graph.inputs}
     end = dict.fromkeys(graph.inputs, -1)  # root → last node that reads any tensor in its memory
@@ -99,7 +105,7 @@ def _shares(graph: Graph, node: Node, step: int, root: Mapping[int, int], end: M
 
 
 def _last_reads(graph: Graph) -> dict[int, int]:
-    """Return tensor → last node that reads it; outputs live past the end, unread results to their own node."""
+    """Return tensor → last node that reads it; outputs live past the end, unread ones to their node."""
     last: dict[int, int] = dict.fromkeys(graph.inputs, -1)
     for step, node in enumerate(graph.nodes):
         last.update(dict.fromkeys(node.outputs, step))
@@ -118,7 +124,7 @@ def _blocks(graph: Graph, storage: Mapping[int, int]) -> dict[tuple[str, int], _
         size, first, end = _aligned(tensor.bytes), born[index], last[index]
         if known is not None:
             size, first, end = max(size, known.bytes), min(first, known.first), max(end, known.last)
-        blocks["tensor", root] = _Block(known.name if known else tensor.name, size, first, end)
+        blocks["tensor", root] = _Block(known.name if known else tensor.name.split(";")[0], size, first, end)
     for step, node in enumerate(graph.nodes):
         scratch = 0 if OPS[node.op].alias else OPS[node.op].call(graph, node).scratch
         if scratch:
@@ -141,7 +147,9 @@ def _best(items: Sequence[_Block], bound: int) -> list[int]:
     best: list[int] = []
     size = 0
     generator = random.Random(0)
-    rivals = [[j for j, other in enumerate(items) if j != i and item.meets(other)] for i, item in enumerate(items)]
+    rivals = [
+        [j for j, other in enumerate(items) if j != i and item.meets(other)] for i, item in enumerate(items)
+    ]
     tries = min(400, WORK // (1 + sum(map(len, rivals))))
     for attempt in range(len(orders) + tries):
         order = list(range(len(items)))
@@ -159,7 +167,7 @@ def _best(items: Sequence[_Block], bound: int) -> list[int]:
 
 
 def _place(items: Sequence[_Block], order: Sequence[int], rivals: Sequence[Sequence[int]]) -> list[int]:
-    """Return the offsets when each block in turn takes the lowest place free of its rivals (alive at the same time)."""
+    """Return the offsets when each block in turn takes the lowest place that its rivals leave free."""
     places = [-1] * len(items)
     for i in order:
         taken = sorted((places[j], places[j] + items[j].bytes) for j in rivals[i] if places[j] >= 0)

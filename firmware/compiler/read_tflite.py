@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from firmware.compiler.flatbuffer import Broken, Reader, Table
+from firmware.compiler.flatbuffer import BrokenError, Reader, Table
 from firmware.compiler.graph import MAX_ELEMENTS, Array, Graph, ModelError, Node, Quantisation, Tensor
 from firmware.compiler.schema import BUILTINS, ENUMS, OPTIONS, OTHER_TYPES, TABLES, TYPES
 
@@ -34,10 +34,12 @@ def read(data: bytes, name: str) -> Graph:
         ModelError: the file is truncated, damaged or hostile, or holds what no microcontroller model has.
     """
     if len(data) < 8 or bytes(data[4:8]) != b"TFL3":
-        raise ModelError(f"{name}: not a .tflite file (no TFL3 mark in its {len(data)} bytes): check the path")
+        raise ModelError(
+            f"{name}: not a .tflite file (no TFL3 mark in its {len(data)} bytes): check the path"
+        )
     try:
         graph = _read(Reader(bytes(data)).root(), name)
-    except Broken as error:
+    except BrokenError as error:
         raise ModelError(f"{name}: damaged .tflite file: {error}: export or download it again") from None
     return graph.verify()
 
@@ -45,10 +47,10 @@ def read(data: bytes, name: str) -> Graph:
 def _read(model: Table, name: str) -> Graph:
     version = model.scalar(0, "u32", 0)
     if version != SCHEMA_VERSION:
-        raise Broken(f"its schema version is {version}, not {SCHEMA_VERSION}")
+        raise BrokenError(f"its schema version is {version}, not {SCHEMA_VERSION}")
     subgraphs = model.children(2)
     if not subgraphs:
-        raise Broken("it has no subgraph")
+        raise BrokenError("it has no subgraph")
     codes = [_opcode(table) for table in model.children(1)]
     buffers = model.children(4)
     subgraph = subgraphs[0]
@@ -56,14 +58,14 @@ def _read(model: Table, name: str) -> Graph:
     nodes = tuple(_node(table, codes, tensors) for table in subgraph.children(3))
     inputs, outputs = (_indices(subgraph, slot) for slot in (1, 2))
     if not inputs or not outputs or not nodes:
-        raise Broken(f"it has {len(inputs)} inputs, {len(nodes)} ops, {len(outputs)} outputs")
+        raise BrokenError(f"it has {len(inputs)} inputs, {len(nodes)} ops, {len(outputs)} outputs")
     return Graph(tensors, nodes, inputs, outputs, name)
 
 
 def _opcode(table: Table) -> _OpCode:
     builtin = max(table.scalar(3, "i32", 0), table.scalar(0, "i8", 0))
     if builtin < 0:
-        raise Broken(f"it names op {builtin}")
+        raise BrokenError(f"it names op {builtin}")
     op = BUILTINS[builtin] if builtin < len(BUILTINS) else f"BUILTIN_{builtin}"
     if op == "CUSTOM":
         op = f"CUSTOM {table.text(1)}".strip()
@@ -73,7 +75,7 @@ def _opcode(table: Table) -> _OpCode:
 def _indices(table: Table, slot: int) -> tuple[int, ...]:
     found = table.numbers(slot, "int32")
     if found.size > MAX_OPERANDS:
-        raise Broken(f"an op has {found.size} operands")
+        raise BrokenError(f"an op has {found.size} operands")
     return tuple(int(i) for i in found)
 
 
@@ -87,23 +89,27 @@ def _tensor(table: Table, index: int, buffers: list[Table], model: str) -> Tenso
     if len(shape) > MAX_RANK or any(n < 1 for n in shape) or math.prod(shape) > MAX_ELEMENTS:
         raise ModelError(f"{model}: tensor {name!r} has shape {shape}: export with fixed sizes (batch 1)")
     if table.scalar(5, "bool", False):
-        raise ModelError(f"{model}: tensor {name!r} is a variable: export the state as an input and an output")
+        raise ModelError(
+            f"{model}: tensor {name!r} is a variable: export the state as an input and an output"
+        )
     if table.at(6) is not None:
         raise ModelError(f"{model}: tensor {name!r} is stored sparse: export it dense")
     data = _constant(table, shape, TYPES[kind], buffers, name)
     return Tensor(name, shape, TYPES[kind], _quantisation(table.child(4), name), data)
 
 
-def _constant(table: Table, shape: tuple[int, ...], dtype: str, buffers: list[Table], name: str) -> Array | None:
+def _constant(
+    table: Table, shape: tuple[int, ...], dtype: str, buffers: list[Table], name: str
+) -> Array | None:
     index = table.scalar(2, "u32", 0)
     if index >= len(buffers):
-        raise Broken(f"tensor {name!r} names buffer {index} of {len(buffers)}")
+        raise BrokenError(f"tensor {name!r} names buffer {index} of {len(buffers)}")
     content = buffers[index].bytes(0)
     if not content:
         return None
     wanted = math.prod(shape) * np.dtype(dtype).itemsize
     if len(content) != wanted:
-        raise Broken(f"tensor {name!r} has {len(content)} bytes, its shape {shape} needs {wanted}")
+        raise BrokenError(f"tensor {name!r} has {len(content)} bytes, its shape {shape} needs {wanted}")
     return np.frombuffer(content, np.dtype(dtype).newbyteorder("<")).reshape(shape)
 
 
@@ -118,21 +124,23 @@ def _quantisation(table: Table | None, name: str) -> Quantisation | None:
     if zero_point.size == 1 and scale.size > 1:
         zero_point = np.repeat(zero_point, scale.size)
     if np.abs(zero_point).max() > 1 << 16:
-        raise Broken(f"tensor {name!r} has the zero-point {int(zero_point[np.abs(zero_point).argmax()])}")
+        raise BrokenError(
+            f"tensor {name!r} has the zero-point {int(zero_point[np.abs(zero_point).argmax()])}"
+        )
     axis = table.scalar(6, "i32", 0)
     if axis < 0:
-        raise Broken(f"tensor {name!r} is quantised along axis {axis}")
+        raise BrokenError(f"tensor {name!r} is quantised along axis {axis}")
     return Quantisation(scale, zero_point.astype(np.int32), axis)
 
 
 def _node(table: Table, codes: list[_OpCode], tensors: tuple[Tensor, ...]) -> Node:
     index = table.scalar(0, "u32", 0)
     if index >= len(codes):
-        raise Broken(f"an op names op code {index} of {len(codes)}")
+        raise BrokenError(f"an op names op code {index} of {len(codes)}")
     code = codes[index]
     inputs, outputs = _indices(table, 1), _indices(table, 2)
     if not outputs or any(not 0 <= i < len(tensors) for i in outputs):
-        raise Broken(f"{code.name} writes tensors {outputs[:4]} of {len(tensors)}")
+        raise BrokenError(f"{code.name} writes tensors {outputs[:4]} of {len(tensors)}")
     name = tensors[outputs[0]].name.split(";")[0]
     return Node(code.name, inputs, outputs, _options(table, code.name), code.version, name)
 
@@ -144,7 +152,7 @@ def _options(table: Table, op: str) -> dict[str, Any]:
         return {}
     kind, options = table.scalar(3, "u8", 0), table.child(4)
     if options is not None and kind != number:
-        raise Broken(f"{op} carries option table {kind}, not {number}")
+        raise BrokenError(f"{op} carries option table {kind}, not {number}")
     return {
         name: _option(options, int(slot), field_type, default)
         for slot, name, field_type, default in (field.split(":") for field in OPTIONS[number].split())
@@ -157,7 +165,7 @@ def _option(options: Table | None, slot: int, kind: str, default: str) -> Any:
     if kind in ENUMS:
         found = int(default) if options is None else options.scalar(slot, "i8", int(default))
         if not 0 <= found < len(ENUMS[kind]):
-            raise Broken(f"an op has the {kind} {found}")
+            raise BrokenError(f"an op has the {kind} {found}")
         return ENUMS[kind][found]
     typed = bool(int(default)) if kind == "bool" else float(default) if kind == "f32" else int(default)
     return typed if options is None else options.scalar(slot, kind, typed)

@@ -21,7 +21,7 @@ from firmware import MEMORY
 
 Toolchain = Literal["zig", "gcc"]
 WARNINGS = ("-std=c11", "-Wall", "-Wextra", "-Werror")
-SECTIONS = ("-ffreestanding", "-ffunction-sections", "-fdata-sections", "-fno-common")
+SHAPE = ("-ffreestanding", "-fomit-frame-pointer", "-ffunction-sections", "-fdata-sections", "-fno-common")
 TIMEOUT = 300  # seconds: the first zig build of a core compiles its runtime library
 
 
@@ -36,7 +36,8 @@ class Core:
 def _core(zig_cpu: str, abi: str, gcc_cpu: str, fpu: str = "") -> Core:
     gcc_float = (f"-mfpu={fpu}", "-mfloat-abi=hard") if fpu else ("-mfloat-abi=soft",)
     return Core(
-        ("-target", f"thumb-freestanding-{abi}", f"-mcpu={zig_cpu}"), (f"-mcpu={gcc_cpu}", "-mthumb", *gcc_float)
+        ("-target", f"thumb-freestanding-{abi}", f"-mcpu={zig_cpu}"),
+        (f"-mcpu={gcc_cpu}", "-mthumb", *gcc_float),
     )
 
 
@@ -56,7 +57,9 @@ def cache() -> Path:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"cannot make the compiler cache {path}: {error.strerror}: set XDG_CACHE_HOME") from None
+        raise UserError(
+            f"cannot make the compiler cache {path}: {error.strerror}: set XDG_CACHE_HOME"
+        ) from None
     return path
 
 
@@ -71,7 +74,9 @@ def driver(toolchain: Toolchain) -> tuple[str, ...]:
         return (sys.executable, "-m", "ziglang", "cc")
     found = shutil.which("arm-none-eabi-gcc")
     if found is None:
-        raise UserError("arm-none-eabi-gcc is not on the PATH: apt install gcc-arm-none-eabi, or use --toolchain zig")
+        raise UserError(
+            "arm-none-eabi-gcc is not on the PATH: apt install gcc-arm-none-eabi, or use --toolchain zig"
+        )
     return (found,)
 
 
@@ -127,15 +132,24 @@ def compile_object(
     defines: Mapping[str, str] | None = None,
     toolchain: Toolchain = "zig",
 ) -> None:
-    """Compile one source with `-O<optimise>` to the object file `out`; UserError when the compiler refuses it."""
+    """Compile one source with `-O<optimise>` to the object file `out`; UserError when it is refused."""
     flags = _common(board, toolchain, includes, optimise, defines)
     _run((*driver(toolchain), *flags, "-c", str(source), "-o", str(out)))
 
 
 def host_library(source: Path, includes: Sequence[Path], out: Path, *, sanitise: bool = True) -> None:
-    """Compile one source for this machine to the shared library `out`; undefined behaviour traps when `sanitise`."""
+    """Compile one source for this machine to a shared library; `sanitise`: undefined behaviour traps."""
     check = ("-fsanitize=undefined", "-fsanitize-trap=undefined") if sanitise else ("-fno-sanitize=all",)
-    flags = (*WARNINGS, *_include_flags(includes), "-O1", "-g0", "-ffreestanding", "-fPIC", "-shared", "-nostdlib")
+    flags = (
+        *WARNINGS,
+        *_include_flags(includes),
+        "-O1",
+        "-g0",
+        "-ffreestanding",
+        "-fPIC",
+        "-shared",
+        "-nostdlib",
+    )
     _run((*driver("zig"), *flags, *check, str(source), "-o", str(out)))
 
 
@@ -150,7 +164,7 @@ def _common(
     return (
         *core_flags(board, toolchain),
         *WARNINGS,
-        *SECTIONS,
+        *SHAPE,
         f"-O{optimise}",
         "-g",  # without it zig strips the symbols; the flash image carries none of it
         *_include_flags(includes),
@@ -170,7 +184,9 @@ def _run(command: Sequence[str]) -> str:
     home = str(cache() / "zig")
     environment = {**os.environ, "ZIG_GLOBAL_CACHE_DIR": home, "ZIG_LOCAL_CACHE_DIR": home}
     try:
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=TIMEOUT)
+        done = subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=TIMEOUT, check=False
+        )
     except subprocess.TimeoutExpired:
         raise UserError(f"the C compiler did not finish in {TIMEOUT} s: {' '.join(command[:4])} …") from None
     except OSError as error:

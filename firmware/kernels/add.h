@@ -12,10 +12,10 @@ struct ear_add {
 };
 
 EAR_KERNEL int32_t ear_add_element(int32_t a, int32_t b, const struct ear_add *p) {
-    const int32_t scaled_a = ear_requantise(ear_shift_left(a - p->zero_a, 20), p->multiplier_a, p->shift_a);
-    const int32_t scaled_b = ear_requantise(ear_shift_left(b - p->zero_b, 20), p->multiplier_b, p->shift_b);
+    const int32_t scaled_a = ear_scale(ear_shift_left(a - p->zero_a, 20), p->multiplier_a, p->shift_a);
+    const int32_t scaled_b = ear_scale(ear_shift_left(b - p->zero_b, 20), p->multiplier_b, p->shift_b);
     const int32_t sum = p->minus ? scaled_a - scaled_b : scaled_a + scaled_b;
-    return ear_clamp(ear_requantise(sum, p->multiplier_y, p->shift_y) + p->zero_y, p->low, p->high);
+    return ear_narrow(ear_scale(sum, p->multiplier_y, p->shift_y) + p->zero_y, p->low, p->high);
 }
 
 EAR_KERNEL void ear_add(const int8_t *a, const int8_t *b, int8_t *y, struct ear_broadcast s, struct ear_add p) {

@@ -2,7 +2,7 @@
 #ifndef EAR_BATCH_MATMUL_H
 #define EAR_BATCH_MATMUL_H
 
-#include "../ear.h"
+#include "scale.h"
 
 struct ear_stack {
     int32_t batch[3], a_step[3], b_step[3]; /* matrices, and the elements from one to the next (0 repeats) */
@@ -23,58 +23,95 @@ EAR_KERNEL const int8_t *ear_upright(const int8_t *from, int8_t *to, int32_t out
     return to;
 }
 
-/* Two columns of one row at a time: sums[0] += a . b, sums[1] += a . (b + depth). */
-EAR_KERNEL void ear_dot_pair(const int8_t *a, const int8_t *b, int32_t depth, int32_t less_a, int32_t less_b,
-                             int32_t *sums) {
-    const int8_t *c = b + depth;
-    int32_t first = 0, second = 0, k = 0;
 #if EAR_DSP
-    const int32_t both_a = (int32_t)((uint32_t)less_a << 16 | ((uint32_t)less_a & 0xFFFFu));
-    const int32_t both_b = (int32_t)((uint32_t)less_b << 16 | ((uint32_t)less_b & 0xFFFFu));
-    for (; k + 4 <= depth; k += 4) {
-        uint32_t a4, b4, c4;
-        memcpy(&a4, a + k, 4);
-        memcpy(&b4, b + k, 4);
-        memcpy(&c4, c + k, 4);
-        const int32_t even = __sxtab16(both_a, (int32_t)a4), odd = __sxtab16(both_a, (int32_t)__ror(a4, 8));
-        first = __smlad(even, __sxtab16(both_b, (int32_t)b4), first);
-        first = __smlad(odd, __sxtab16(both_b, (int32_t)__ror(b4, 8)), first);
-        second = __smlad(even, __sxtab16(both_b, (int32_t)c4), second);
-        second = __smlad(odd, __sxtab16(both_b, (int32_t)__ror(c4, 8)), second);
-    }
-#endif
-    for (; k < depth; ++k) {
-        first += (a[k] + less_a) * (b[k] + less_b);
-        second += (a[k] + less_a) * (c[k] + less_b);
-    }
-    sums[0] = first;
-    sums[1] = second;
+/* x with its odd bytes where SXTB16 looks for them; the compiler folds it into the SXTAB16. */
+EAR_KERNEL uint32_t ear_rotate(uint32_t x) {
+    return x >> 8 | x << 24;
 }
 
-EAR_KERNEL int32_t ear_dot_one(const int8_t *a, const int8_t *b, int32_t depth, int32_t less_a, int32_t less_b) {
-    int32_t sum = 0;
-    for (int32_t k = 0; k < depth; ++k)
-        sum += (a[k] + less_a) * (b[k] + less_b);
-    return sum;
+/* x in both half-words */
+EAR_KERNEL int32_t ear_both(int32_t x) {
+    return (int32_t)((uint32_t)x << 16 | ((uint32_t)x & 0xFFFFu));
+}
+
+EAR_KERNEL uint32_t ear_four(const int8_t *from) {
+    uint32_t four;
+    memcpy(&four, from, 4);
+    return four;
+}
+#endif
+
+/* sums[2 * i + j] = row i of a times row j of b, two rows each, all `depth` apart; less_* are minus the zero-points. */
+EAR_KERNEL void ear_dot_square(const int8_t *a, const int8_t *b, int32_t depth, int32_t less_a, int32_t less_b,
+                               int32_t *sums) {
+    int32_t s0 = 0, s1 = 0, s2 = 0, s3 = 0, k = 0;
+#if EAR_DSP
+    const int32_t both_a = ear_both(less_a), both_b = ear_both(less_b);
+    for (; k + 4 <= depth; k += 4, a += 4, b += 4) {
+        const uint32_t a0 = ear_four(a), a1 = ear_four(a + depth), b0 = ear_four(b), b1 = ear_four(b + depth);
+        const int32_t even0 = __sxtab16(both_a, (int32_t)a0), odd0 = __sxtab16(both_a, (int32_t)ear_rotate(a0));
+        const int32_t even1 = __sxtab16(both_a, (int32_t)a1), odd1 = __sxtab16(both_a, (int32_t)ear_rotate(a1));
+        const int32_t left = __sxtab16(both_b, (int32_t)b0), left_odd = __sxtab16(both_b, (int32_t)ear_rotate(b0));
+        s0 = __smlad(odd0, left_odd, __smlad(even0, left, s0));
+        s2 = __smlad(odd1, left_odd, __smlad(even1, left, s2));
+        const int32_t right = __sxtab16(both_b, (int32_t)b1), right_odd = __sxtab16(both_b, (int32_t)ear_rotate(b1));
+        s1 = __smlad(odd0, right_odd, __smlad(even0, right, s1));
+        s3 = __smlad(odd1, right_odd, __smlad(even1, right, s3));
+    }
+#endif
+    for (; k < depth; ++k, ++a, ++b) {
+        const int32_t a0 = a[0] + less_a, a1 = a[depth] + less_a, b0 = b[0] + less_b, b1 = b[depth] + less_b;
+        s0 += a0 * b0;
+        s1 += a0 * b1;
+        s2 += a1 * b0;
+        s3 += a1 * b1;
+    }
+    sums[0] = s0;
+    sums[1] = s1;
+    sums[2] = s2;
+    sums[3] = s3;
 }
 
 EAR_KERNEL int8_t ear_matmul_result(int32_t sum, const struct ear_batch_matmul *p) {
-    return (int8_t)ear_clamp(ear_requantise(sum, p->multiplier, p->shift) + p->zero_y, -128, 127);
+    return (int8_t)ear_narrow(ear_scale(sum, p->multiplier, p->shift) + p->zero_y, -128, 127);
 }
 
-/* a: rows x depth, b: columns x depth */
-EAR_KERNEL void ear_matmul(const int8_t *a, const int8_t *b, int8_t *y, const struct ear_batch_matmul *p) {
-    for (int32_t row = 0; row < p->rows; ++row, a += p->depth) {
-        int32_t column = 0;
-        for (; column + 2 <= p->columns; column += 2) {
-            int32_t sums[2];
-            ear_dot_pair(a, b + column * p->depth, p->depth, -p->zero_a, -p->zero_b, sums);
-            *y++ = ear_matmul_result(sums[0], p);
-            *y++ = ear_matmul_result(sums[1], p);
-        }
-        if (column < p->columns)
-            *y++ = ear_matmul_result(ear_dot_one(a, b + column * p->depth, p->depth, -p->zero_a, -p->zero_b), p);
+EAR_KERNEL int8_t ear_matmul_one(const int8_t *a, const int8_t *b, const struct ear_batch_matmul *p) {
+    int32_t sum = 0, k = 0;
+#if EAR_DSP
+    const int32_t less_a = ear_both(-p->zero_a), less_b = ear_both(-p->zero_b);
+    for (; k + 4 <= p->depth; k += 4) {
+        const uint32_t a4 = ear_four(a + k), b4 = ear_four(b + k);
+        sum = __smlad(__sxtab16(less_a, (int32_t)a4), __sxtab16(less_b, (int32_t)b4), sum);
+        sum = __smlad(__sxtab16(less_a, (int32_t)ear_rotate(a4)), __sxtab16(less_b, (int32_t)ear_rotate(b4)), sum);
     }
+#endif
+    for (; k < p->depth; ++k)
+        sum += (a[k] - p->zero_a) * (b[k] - p->zero_b);
+    return ear_matmul_result(sum, p);
+}
+
+/* a: rows x depth, b: columns x depth; an odd last row or column goes one by one */
+EAR_KERNEL void ear_matmul(const int8_t *a, const int8_t *b, int8_t *y, const struct ear_batch_matmul *p) {
+    const int32_t even_rows = p->rows & ~1, even_columns = p->columns & ~1;
+    for (int32_t row = 0; row < even_rows; row += 2, a += 2 * p->depth, y += 2 * p->columns) {
+        const int8_t *now = b;
+        for (int32_t column = 0; column < even_columns; column += 2, now += 2 * p->depth) {
+            int32_t sums[4];
+            ear_dot_square(a, now, p->depth, -p->zero_a, -p->zero_b, sums);
+            y[column] = ear_matmul_result(sums[0], p);
+            y[column + 1] = ear_matmul_result(sums[1], p);
+            y[p->columns + column] = ear_matmul_result(sums[2], p);
+            y[p->columns + column + 1] = ear_matmul_result(sums[3], p);
+        }
+        if (even_columns < p->columns) {
+            y[even_columns] = ear_matmul_one(a, now, p);
+            y[p->columns + even_columns] = ear_matmul_one(a + p->depth, now, p);
+        }
+    }
+    if (even_rows < p->rows)
+        for (int32_t column = 0; column < p->columns; ++column)
+            y[column] = ear_matmul_one(a, b + column * p->depth, p);
 }
 
 /* scratch: the matrices that are not upright, turned: a then b */

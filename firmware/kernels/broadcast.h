@@ -2,7 +2,7 @@
 #ifndef EAR_BROADCAST_H
 #define EAR_BROADCAST_H
 
-#include "../ear.h"
+#include "scale.h"
 
 struct ear_broadcast {
     int32_t size[5]; /* of the output, merged where possible, innermost last */

@@ -24,34 +24,87 @@ EAR_KERNEL const int8_t *ear_conv_2d_column(struct ear_conv_2d s, const int8_t *
     if (ear_conv_2d_direct(s))
         return x + (top * s.in_columns + left) * s.in_channels + first;
     int8_t *to = column_at;
+    EAR_ROLLED
     for (int32_t i = 0; i < s.filter_rows; ++i) {
         const int32_t in_row = top + i * s.dilation_rows;
+        EAR_ROLLED
         for (int32_t j = 0; j < s.filter_columns; ++j, to += s.filter_channels) {
             const int32_t in_column = left + j * s.dilation_columns;
             if (in_row < 0 || in_row >= s.in_rows || in_column < 0 || in_column >= s.in_columns)
-                memset(to, s.in_zero, (size_t)s.filter_channels);
+                ear_fill(to, s.in_zero, s.filter_channels);
             else
-                memcpy(to, x + (in_row * s.in_columns + in_column) * s.in_channels + first, (size_t)s.filter_channels);
+                ear_copy(to, x + (in_row * s.in_columns + in_column) * s.in_channels + first, s.filter_channels);
         }
     }
     return column_at;
 }
 
+EAR_KERNEL void ear_conv_2d_plain(struct ear_conv_2d s, struct ear_output out, const int8_t *x, const int8_t *weights,
+                                  const int32_t *channels, int8_t *y, int8_t *scratch) {
+    const int32_t depth = s.filter_rows * s.filter_columns * s.filter_channels;
+    const int32_t groups = s.in_channels / s.filter_channels, outputs = s.out_channels / groups;
+    for (int32_t row = 0; row < s.out_rows; ++row)
+        for (int32_t column = 0; column < s.out_columns; ++column)
+            for (int32_t group = 0; group < groups; ++group, y += outputs) {
+                const int8_t *from = ear_conv_2d_column(s, x, group * s.filter_channels, row, column, scratch);
+                ear_matvec(out, from, weights + group * outputs * ((depth + 3) & ~3), channels + 3 * group * outputs,
+                           depth, outputs, y);
+            }
+}
+
+#if EAR_DSP
+/* Widens the column under output position `position` for lane `lane` of `lanes`. */
+EAR_KERNEL void ear_conv_2d_widen(struct ear_conv_2d s, const int8_t *x, int32_t position, int32_t lane, int32_t lanes,
+                                  int8_t *scratch) {
+    const int32_t depth = s.filter_rows * s.filter_columns * s.filter_channels, padded = (depth + 3) & ~3;
+    ear_word *const widened = (ear_word *)(void *)(scratch + padded);
+    const int8_t *from;
+    if (ear_conv_2d_direct(s) && s.stride_rows == 1 && s.stride_columns == 1)
+        from = x + position * s.in_channels;
+    else
+        from = ear_conv_2d_column(s, x, 0, position / s.out_columns, position % s.out_columns, scratch);
+    if (depth % 4 && from != scratch)
+        from = memcpy(scratch, from, (size_t)depth);
+    ear_widen(from, depth, lanes, widened + 2 * lane);
+}
+
+/* Two positions at a time; an odd last one is computed together with its neighbour once more. */
+EAR_KERNEL void ear_conv_2d_dsp(struct ear_conv_2d s, struct ear_output out, const int8_t *x, const ear_word *weights,
+                                const int32_t *channels, int8_t *y, int8_t *scratch) {
+    const int32_t depth = s.filter_rows * s.filter_columns * s.filter_channels, padded = (depth + 3) & ~3;
+    const int32_t positions = s.out_rows * s.out_columns;
+    const ear_word *const widened = (const ear_word *)(const void *)(scratch + padded);
+    memset(scratch + depth, 0, (size_t)(padded - depth));
+    if (positions == 1) {
+        ear_conv_2d_widen(s, x, 0, 0, 1, scratch);
+        ear_matmul_1(out, widened, weights, channels, padded / 4, s.out_channels, y);
+        return;
+    }
+    for (int32_t i = 0; i < positions; i += 2) {
+        const int32_t position = ear_min(i, positions - 2);
+        ear_conv_2d_widen(s, x, position, 0, 2, scratch);
+        ear_conv_2d_widen(s, x, position + 1, 1, 2, scratch);
+        ear_matmul_2(out, widened, weights, channels, padded / 4, s.out_channels, y + position * s.out_channels,
+                     y + (position + 1) * s.out_channels);
+    }
+}
+#endif
+
 /* x: (batches, in_rows, in_columns, in_channels); y: (batches, out_rows, out_columns, out_channels);
  * weights: out_channels rows of filter_rows * filter_columns * filter_channels, padded to whole words;
- * channels: see ear_channel; scratch: 9 rows of weights. */
-EAR_KERNEL void ear_conv_2d(struct ear_conv_2d s, struct ear_output out, const int8_t *x, const int8_t *weights,
+ * channels: see ear_channel; scratch: 5 rows of weights. */
+EAR_KERNEL void ear_conv_2d(struct ear_conv_2d s, struct ear_output out, const int8_t *x, const void *weights,
                             const int32_t *channels, int8_t *y, int8_t *scratch) {
-    const int32_t depth = s.filter_rows * s.filter_columns * s.filter_channels, row_bytes = (depth + 3) & ~3;
-    const int32_t groups = s.in_channels / s.filter_channels, outputs = s.out_channels / groups;
-    for (int32_t batch = 0; batch < s.batches; ++batch, x += s.in_rows * s.in_columns * s.in_channels)
-        for (int32_t row = 0; row < s.out_rows; ++row)
-            for (int32_t column = 0; column < s.out_columns; ++column)
-                for (int32_t group = 0; group < groups; ++group, y += outputs) {
-                    const int8_t *from = ear_conv_2d_column(s, x, group * s.filter_channels, row, column, scratch);
-                    ear_matvec(out, from, weights + group * outputs * row_bytes, channels + 3 * group * outputs,
-                               depth, row_bytes, outputs, y);
-                }
+    for (int32_t batch = 0; batch < s.batches; ++batch) {
+#if EAR_DSP
+        if (out.dsp)
+            ear_conv_2d_dsp(s, out, x, weights, channels, y, scratch);
+        else
+#endif
+            ear_conv_2d_plain(s, out, x, weights, channels, y, scratch);
+        x += s.in_rows * s.in_columns * s.in_channels;
+        y += s.out_rows * s.out_columns * s.out_channels;
+    }
 }
 
 #endif

@@ -11,32 +11,106 @@ struct ear_depthwise_conv_2d {
     int32_t stride_rows, stride_columns, dilation_rows, dilation_columns, pad_rows, pad_columns;
 };
 
-/* The sum of one output channel at (row, column); positions outside x count as in_zero. */
-EAR_KERNEL int32_t ear_depthwise_sum(struct ear_depthwise_conv_2d s, const int8_t *x, const int8_t *weights,
-                                     int32_t row, int32_t column, int32_t channel, int32_t sum) {
-    const int32_t top = row * s.stride_rows - s.pad_rows, left = column * s.stride_columns - s.pad_columns;
-    const int32_t in_channel = channel / (s.out_channels / s.in_channels);
+/* Where the inputs of one output position lie: the first one, and the bytes between filter rows and columns. */
+struct ear_patch {
+    const int8_t *x;
+    int32_t row_bytes, column_bytes;
+};
+
+/* Copies the inputs under a filter at (top, left) to `to`; what lies outside x counts as in_zero. */
+EAR_KERNEL void ear_depthwise_gather(struct ear_depthwise_conv_2d s, const int8_t *x, int32_t top, int32_t left,
+                                     int8_t *to) {
+    EAR_ROLLED
     for (int32_t i = 0; i < s.filter_rows; ++i)
-        for (int32_t j = 0; j < s.filter_columns; ++j) {
-            const int32_t in_row = top + i * s.dilation_rows, in_column = left + j * s.dilation_columns;
-            const int inside = in_row >= 0 && in_row < s.in_rows && in_column >= 0 && in_column < s.in_columns;
-            const int32_t from = (in_row * s.in_columns + in_column) * s.in_channels + in_channel;
-            sum += (inside ? x[from] : s.in_zero) * weights[(i * s.filter_columns + j) * s.out_channels + channel];
+        EAR_ROLLED
+        for (int32_t j = 0; j < s.filter_columns; ++j, to += s.in_channels) {
+            const int32_t row = top + i * s.dilation_rows, column = left + j * s.dilation_columns;
+            if (row < 0 || row >= s.in_rows || column < 0 || column >= s.in_columns)
+                ear_fill(to, s.in_zero, s.in_channels);
+            else
+                ear_copy(to, x + (row * s.in_columns + column) * s.in_channels, s.in_channels);
         }
-    return sum;
+}
+
+EAR_KERNEL void ear_depthwise_plain(struct ear_depthwise_conv_2d s, struct ear_output out, struct ear_patch patch,
+                                    const int8_t *weights, const int32_t *channels, int8_t *y) {
+    const int32_t multiplier = s.out_channels / s.in_channels;
+    for (int32_t k = 0; k < s.out_channels; ++k) {
+        const struct ear_channel channel = ear_channel(channels, k);
+        const int8_t *x = patch.x + k / multiplier, *w = weights + k;
+        int32_t sum = channel.bias;
+        for (int32_t i = 0; i < s.filter_rows; ++i)
+            for (int32_t j = 0; j < s.filter_columns; ++j, w += s.out_channels)
+                sum += x[i * patch.row_bytes + j * patch.column_bytes] * *w;
+        y[k] = ear_finish(out, channel, sum);
+    }
+}
+
+#if EAR_DSP
+/* Four channels at a time, the last four once more when they do not divide by four. Weights: for each four channels
+ * and each tap two words of half-words, channels (0, 2) and (1, 3). */
+EAR_KERNEL void ear_depthwise_dsp(struct ear_depthwise_conv_2d s, struct ear_output out, struct ear_patch patch,
+                                  const ear_word *w, const int32_t *channels, int8_t *y) {
+    for (int32_t k = 0; k < s.out_channels; k += 4) {
+        const int32_t first = ear_min(k, s.out_channels - 4);
+        const int32_t *const bias = channels + 3 * first;
+        const int8_t *const x = patch.x + first;
+        int32_t sum0 = bias[0], sum1 = bias[3], sum2 = bias[6], sum3 = bias[9];
+        for (int32_t i = 0; i < s.filter_rows; ++i)
+            for (int32_t j = 0; j < s.filter_columns; ++j) {
+                uint32_t even, odd, w02, w13;
+                memcpy(&even, x + i * patch.row_bytes + j * patch.column_bytes, 4);
+                __asm volatile("ldrd %[w02], %[w13], [%[w]], #8\n"
+                               "sxtb16 %[odd], %[even], ror #8\n"
+                               "sxtb16 %[even], %[even]\n"
+                               "smlabb %[s0], %[even], %[w02], %[s0]\n"
+                               "smlatt %[s2], %[even], %[w02], %[s2]\n"
+                               "smlabb %[s1], %[odd], %[w13], %[s1]\n"
+                               "smlatt %[s3], %[odd], %[w13], %[s3]\n"
+                               : [w] "+r"(w), [w02] "=&r"(w02), [w13] "=&r"(w13), [even] "+r"(even), [odd] "=&r"(odd),
+                                 [s0] "+r"(sum0), [s1] "+r"(sum1), [s2] "+r"(sum2), [s3] "+r"(sum3)
+                               :
+                               : "memory");
+            }
+        const int32_t sums[4] = { sum0, sum1, sum2, sum3 };
+        for (int32_t i = 0; i < 4; ++i)
+            y[first + i] = ear_finish_twice(out, ear_channel(channels, first + i), ear_shift_left(sums[i], 1));
+    }
+}
+#endif
+
+EAR_KERNEL void ear_depthwise_position(struct ear_depthwise_conv_2d s, struct ear_output out, struct ear_patch patch,
+                                       const void *weights, const int32_t *channels, int8_t *y) {
+#if EAR_DSP
+    if (out.dsp) {
+        ear_depthwise_dsp(s, out, patch, weights, channels, y);
+        return;
+    }
+#endif
+    ear_depthwise_plain(s, out, patch, weights, channels, y);
 }
 
 /* x: (batches, in_rows, in_columns, in_channels); y: (batches, out_rows, out_columns, out_channels);
- * weights: (filter_rows, filter_columns, out_channels); channels: see ear_channel. */
+ * weights: (filter_rows, filter_columns, out_channels); channels: see ear_channel; scratch: the inputs under a filter. */
 EAR_KERNEL void ear_depthwise_conv_2d(struct ear_depthwise_conv_2d s, struct ear_output out, const int8_t *x,
-                                      const int8_t *weights, const int32_t *channels, int8_t *y) {
+                                      const void *weights, const int32_t *channels, int8_t *y, int8_t *scratch) {
+    const int32_t bottom = s.in_rows - (s.filter_rows - 1) * s.dilation_rows;
+    const int32_t right = s.in_columns - (s.filter_columns - 1) * s.dilation_columns;
+    const int32_t row_bytes = s.dilation_rows * s.in_columns * s.in_channels;
     for (int32_t batch = 0; batch < s.batches; ++batch, x += s.in_rows * s.in_columns * s.in_channels)
         for (int32_t row = 0; row < s.out_rows; ++row)
-            for (int32_t column = 0; column < s.out_columns; ++column)
-                for (int32_t i = 0; i < s.out_channels; ++i) {
-                    const struct ear_channel channel = ear_channel(channels, i);
-                    *y++ = ear_finish(out, channel, ear_depthwise_sum(s, x, weights, row, column, i, channel.bias));
+            for (int32_t column = 0; column < s.out_columns; ++column, y += s.out_channels) {
+                const int32_t top = row * s.stride_rows - s.pad_rows, left = column * s.stride_columns - s.pad_columns;
+                if (top >= 0 && top < bottom && left >= 0 && left < right) {
+                    const int8_t *from = x + (top * s.in_columns + left) * s.in_channels;
+                    const struct ear_patch patch = { from, row_bytes, s.dilation_columns * s.in_channels };
+                    ear_depthwise_position(s, out, patch, weights, channels, y);
+                } else {
+                    const struct ear_patch patch = { scratch, s.filter_columns * s.in_channels, s.in_channels };
+                    ear_depthwise_gather(s, x, top, left, scratch);
+                    ear_depthwise_position(s, out, patch, weights, channels, y);
                 }
+            }
 }
 
 #endif

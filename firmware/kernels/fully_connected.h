@@ -8,13 +8,50 @@ struct ear_fully_connected {
     int32_t rows, depth, outputs;
 };
 
+#if EAR_DSP
+EAR_KERNEL void ear_fully_connected_widen(struct ear_fully_connected s, const int8_t *x, int32_t lane, int32_t lanes,
+                                          int8_t *scratch) {
+    const int32_t padded = (s.depth + 3) & ~3;
+    ear_word *const widened = (ear_word *)(void *)(scratch + padded);
+    if (s.depth % 4)
+        x = memcpy(scratch, x, (size_t)s.depth);
+    ear_widen(x, s.depth, lanes, widened + 2 * lane);
+}
+
+/* Two rows of x at a time; an odd last one is computed together with its neighbour once more. */
+EAR_KERNEL void ear_fully_connected_dsp(struct ear_fully_connected s, struct ear_output out, const int8_t *x,
+                                        const ear_word *weights, const int32_t *channels, int8_t *y, int8_t *scratch) {
+    const int32_t padded = (s.depth + 3) & ~3;
+    const ear_word *const widened = (const ear_word *)(const void *)(scratch + padded);
+    memset(scratch + s.depth, 0, (size_t)(padded - s.depth));
+    if (s.rows == 1) {
+        ear_fully_connected_widen(s, x, 0, 1, scratch);
+        ear_matmul_1(out, widened, weights, channels, padded / 4, s.outputs, y);
+        return;
+    }
+    for (int32_t i = 0; i < s.rows; i += 2) {
+        const int32_t row = ear_min(i, s.rows - 2);
+        ear_fully_connected_widen(s, x + row * s.depth, 0, 2, scratch);
+        ear_fully_connected_widen(s, x + (row + 1) * s.depth, 1, 2, scratch);
+        ear_matmul_2(out, widened, weights, channels, padded / 4, s.outputs, y + row * s.outputs,
+                     y + (row + 1) * s.outputs);
+    }
+}
+#endif
+
 /* x: (rows, depth); y: (rows, outputs); weights: rows of depth, padded to whole words; channels: see ear_channel;
- * scratch: 1 row of weights, and 2 more for each of the first four rows of x. */
+ * scratch: 5 rows of weights. */
 EAR_KERNEL void ear_fully_connected(struct ear_fully_connected s, struct ear_output out, const int8_t *x,
-                                    const int8_t *weights, const int32_t *channels, int8_t *y, int8_t *scratch) {
+                                    const void *weights, const int32_t *channels, int8_t *y, int8_t *scratch) {
+#if EAR_DSP
+    if (out.dsp) {
+        ear_fully_connected_dsp(s, out, x, weights, channels, y, scratch);
+        return;
+    }
+#endif
     (void)scratch;
     for (int32_t i = 0; i < s.rows; ++i)
-        ear_matvec(out, x + i * s.depth, weights, channels, s.depth, (s.depth + 3) & ~3, s.outputs, y + i * s.outputs);
+        ear_matvec(out, x + i * s.depth, weights, channels, s.depth, s.outputs, y + i * s.outputs);
 }
 
 #endif

@@ -4,11 +4,9 @@
 
 #include "../ear.h"
 
-#define EAR_COLUMNS 4 /* columns that are computed together where the registers suffice */
-
-/* What the output channels share. fast: |accumulator| < 2^30 and every right shift is 1..31. */
+/* What the output channels share. dsp: the weights are in the paired order of matmul_dsp.h where EAR_DSP. */
 struct ear_output {
-    int32_t zero, low, high, fast;
+    int32_t zero, low, high, dsp;
 };
 
 /* A row of the table of channels: bias (input zero-point folded in), multiplier, right shift less one. */
@@ -32,13 +30,17 @@ EAR_KERNEL int32_t ear_dot(const int8_t *x, const int8_t *w, int32_t depth, int3
     return sum;
 }
 
-/* y[i] for each of `outputs` rows of weights, `row_bytes` apart, and one column x of `depth` values. */
+/* y[i] for each of `outputs` rows of weights, padded to whole words, and one column x of `depth` values. */
 EAR_KERNEL void ear_matvec(struct ear_output out, const int8_t *x, const int8_t *weights, const int32_t *channels,
-                           int32_t depth, int32_t row_bytes, int32_t outputs, int8_t *y) {
-    for (int32_t i = 0; i < outputs; ++i) {
+                           int32_t depth, int32_t outputs, int8_t *y) {
+    for (int32_t i = 0; i < outputs; ++i, weights += (depth + 3) & ~3) {
         const struct ear_channel channel = ear_channel(channels, i);
-        y[i] = ear_finish(out, channel, ear_dot(x, weights + i * row_bytes, depth, channel.bias));
+        y[i] = ear_finish(out, channel, ear_dot(x, weights, depth, channel.bias));
     }
 }
+
+#if EAR_DSP
+#include "matmul_dsp.h"
+#endif
 
 #endif

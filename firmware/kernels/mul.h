@@ -10,7 +10,7 @@ struct ear_mul {
 
 EAR_KERNEL int32_t ear_mul_element(int32_t a, int32_t b, const struct ear_mul *p) {
     const int32_t product = (a - p->zero_a) * (b - p->zero_b);
-    return ear_clamp(ear_requantise(product, p->multiplier, p->shift) + p->zero_y, p->low, p->high);
+    return ear_narrow(ear_scale(product, p->multiplier, p->shift) + p->zero_y, p->low, p->high);
 }
 
 EAR_KERNEL void ear_mul(const int8_t *a, const int8_t *b, int8_t *y, struct ear_broadcast s, struct ear_mul p) {

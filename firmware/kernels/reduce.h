@@ -2,7 +2,7 @@
 #ifndef EAR_REDUCE_H
 #define EAR_REDUCE_H
 
-#include "../ear.h"
+#include "scale.h"
 
 struct ear_reduce {
     int32_t kept[3], kept_step[3];       /* axes of the output, innermost last, and their steps in the input */
@@ -44,7 +44,7 @@ EAR_KERNEL void ear_mean(const int8_t *x, int8_t *y, struct ear_reduce s, struct
             for (int32_t k = 0; k < s.kept[2]; ++k) {
                 const int8_t *start = x + i * s.kept_step[0] + j * s.kept_step[1] + k * s.kept_step[2];
                 const int32_t sum = ear_reduce_sum(start, &s) - p.zeros;
-                *y++ = (int8_t)ear_clamp(ear_requantise(sum, p.multiplier, p.shift) + p.zero_y, -128, 127);
+                *y++ = (int8_t)ear_narrow(ear_scale(sum, p.multiplier, p.shift) + p.zero_y, -128, 127);
             }
 }
 

@@ -1,4 +1,4 @@
-"""Attention encoder: learned positions, multi-head self-attention and feed-forward layers, as BERT has them."""
+"""Attention encoder: learned positions, self-attention and feed-forward layers, as BERT has them."""
 
 from __future__ import annotations
 
@@ -120,7 +120,13 @@ def encoder_groups(encoder: Encoder, path: str) -> tuple[Group, ...]:
             parts += [Slice(f"{name}_{part}/bias", 0, layer.head_width) for part in ("query", "key", "value")]
         out = Slice(f"{name}_output/kernel", 0, layer.head_width)
         groups.append(Group(f"{path}.layers.{index}.heads", layer.heads, (*parts, out), (out,), "taylor"))
-        up, bias, down = Slice(f"{name}_up/kernel", 1), Slice(f"{name}_up/bias", 0), Slice(f"{name}_down/kernel", 0)
+        up, bias, down = (
+            Slice(f"{name}_up/kernel", 1),
+            Slice(f"{name}_up/bias", 0),
+            Slice(f"{name}_down/kernel", 0),
+        )
         field = f"{path}.layers.{index}.ffn"
-        groups.append(Group(field, layer.ffn, (up, bias, down), (down,), "taylor", min(4, layer.ffn), multiple=4))
+        groups.append(
+            Group(field, layer.ffn, (up, bias, down), (down,), "taylor", min(4, layer.ffn), multiple=4)
+        )
     return tuple(groups)

@@ -28,7 +28,9 @@ def normalised(x: Any, name: str) -> Any:
     return layers.ReLU(name=f"{name}_relu")(x)
 
 
-def convolution(x: Any, width: int, kernel: tuple[int, int], name: str, strides: tuple[int, int] = (1, 1)) -> Any:
+def convolution(
+    x: Any, width: int, kernel: tuple[int, int], name: str, strides: tuple[int, int] = (1, 1)
+) -> Any:
     """Return convolution without bias, BatchNorm and ReLU."""
     conv = layers.Conv2D(
         width, kernel, strides, padding="same", use_bias=False, kernel_initializer="glorot_uniform", name=name
@@ -53,7 +55,9 @@ def separable(x: Any, block: Block, name: str) -> Any:
     depthwise = layers.DepthwiseConv2D(
         block.kernel, block.reduce, padding="same", use_bias=False, name=f"{name}_depthwise"
     )
-    return convolution(normalised(depthwise(x), f"{name}_depthwise"), block.widths[0], (1, 1), f"{name}_conv1")
+    return convolution(
+        normalised(depthwise(x), f"{name}_depthwise"), block.widths[0], (1, 1), f"{name}_conv1"
+    )
 
 
 KINDS = {"pair": pooled_convolutions, "single": pooled_convolutions, "stem": stem, "separable": separable}
@@ -72,7 +76,9 @@ def statistics(layer: str) -> tuple[Slice, ...]:
     return tuple(Slice(f"{layer}/{v}", 0) for v in ("gamma", "beta", "moving_mean", "moving_variance"))
 
 
-def stack_groups(blocks: tuple[Block, ...], readers: tuple[Slice, ...], path: str = "blocks") -> tuple[Group, ...]:
+def stack_groups(
+    blocks: tuple[Block, ...], readers: tuple[Slice, ...], path: str = "blocks"
+) -> tuple[Group, ...]:
     """Return a group for each convolution's output channels; `readers` are the weights behind the last."""
     convs = [
         (f"{path}.{b}.widths.{n}", width, f"block{b + 1}_conv{n + 1}", b)

@@ -25,6 +25,9 @@ class Call:
     constants: Mapping[str, Array] = field(default_factory=dict)  # static const arrays, named per node
     scratch: int = 0  # bytes of arena needed during the call only
     function: str = ""  # C function; "" means ear_<kernel>
+    dsp_constants: Mapping[str, Array] = field(
+        default_factory=dict
+    )  # what EAR_DSP cores get in place of some
 
     @property
     def symbol(self) -> str:
@@ -93,7 +96,9 @@ def per_tensor(graph: Graph, node: Node, value: Tensor) -> tuple[float, int]:
 def require_dtype(graph: Graph, node: Node, value: Tensor, *dtypes: str) -> None:
     """Raise ModelError unless the tensor has one of the dtypes."""
     if value.dtype not in dtypes:
-        cure = "quantise the whole model to int8 (earkit compress, or full-integer post-training quantisation)"
+        cure = (
+            "quantise the whole model to int8 (earkit compress, or full-integer post-training quantisation)"
+        )
         raise refuse(graph, node, f"tensor {value.name!r} is {value.dtype}, not {' or '.join(dtypes)}", cure)
 
 
@@ -106,7 +111,7 @@ def require_constant(graph: Graph, node: Node, value: Tensor) -> Array:
 
 
 def literal(struct: str, **fields: int) -> str:
-    """Return the C literal `(struct name){ .field = value, … }`: constants that specialise the inlined kernel."""
+    """Return the C literal `(struct name){ .field = value, … }`: constants that specialise a kernel."""
     return f"(struct {struct}){{ {', '.join(f'.{name} = {value}' for name, value in fields.items())} }}"
 
 

@@ -1,7 +1,7 @@
 """ADD and SUB with broadcasting, and the rules that every int8 op of two inputs keeps.
 
 As TFLM: both inputs are brought to twice the larger scale with 20 more bits, added, and brought to the scale
-of the output. TFLM works out the factors of ADD in double, those of SUB in float32; so do we.
+of the output, with factors worked out in double.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from firmware.compiler.fixed_point import (
 from firmware.compiler.graph import Array, Graph, Node
 from firmware.compiler.operands import MAX_AXES, broadcast_strides, by_clip, c_list, lead, merge, stacked
 from firmware.compiler.ops import Call, Op, literal, no_macs, output, refuse, tensor
-from firmware.compiler.ops.quantize import int8_of
+from firmware.compiler.ops.quantize import int8_of, only_output
 
 LEFT_SHIFT = 20
 
 
 def check_pair(graph: Graph, node: Node) -> None:
     """Raise ModelError unless two int8 inputs broadcast to an int8 output in at most MAX_AXES loops."""
-    a, b, y = tensor(graph, node, 0), tensor(graph, node, 1), output(graph, node)
+    a, b, y = tensor(graph, node, 0), tensor(graph, node, 1), only_output(graph, node)
     for value in (a, b, y):
         int8_of(graph, node, value)
     try:
@@ -79,14 +79,11 @@ def _loops(graph: Graph, node: Node) -> tuple[tuple[int, ...], ...]:
 
 
 def _factors(graph: Graph, node: Node) -> dict[str, int]:
-    real = np.float32 if node.op == "SUB" else np.float64
     values = (tensor(graph, node, 0), tensor(graph, node, 1), output(graph, node))
     (scale_a, zero_a), (scale_b, zero_b), (scale_y, zero_y) = (int8_of(graph, node, v) for v in values)
-    twice = real(2) * real(max(scale_a, scale_b))
-    to_output = float(twice / (real(1 << LEFT_SHIFT) * real(scale_y)))
-    a, b, y = (
-        quantise_multiplier(float(r)) for r in (real(scale_a) / twice, real(scale_b) / twice, to_output)
-    )
+    twice = 2.0 * max(scale_a, scale_b)
+    reals = scale_a / twice, scale_b / twice, twice / ((1 << LEFT_SHIFT) * scale_y)
+    a, b, y = (quantise_multiplier(real) for real in reals)
     if y[1] > 0:
         what = f"the output's scale {scale_y:.3g} is too fine for inputs of {scale_a:.3g} and {scale_b:.3g}"
         raise refuse(graph, node, what, "calibrate on data that reaches this tensor")

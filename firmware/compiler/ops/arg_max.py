@@ -9,6 +9,7 @@ import numpy as np
 from firmware.compiler.graph import Array, Graph, Node
 from firmware.compiler.operands import by_clip, positive_axis, product, stacked
 from firmware.compiler.ops import Call, Op, no_macs, output, require_dtype, tensor
+from firmware.compiler.ops.quantize import only_output
 from firmware.compiler.ops.transpose import damaged, integers
 
 
@@ -21,7 +22,7 @@ def _axis(graph: Graph, node: Node) -> int:
 
 
 def _check(graph: Graph, node: Node) -> None:
-    x, y, axis = tensor(graph, node, 0), output(graph, node), _axis(graph, node)
+    x, y, axis = tensor(graph, node, 0), only_output(graph, node), _axis(graph, node)
     require_dtype(graph, node, x, "int8")
     require_dtype(graph, node, y, "int32")
     if y.shape != (*x.shape[:axis], *x.shape[axis + 1 :]):

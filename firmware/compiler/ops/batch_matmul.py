@@ -15,10 +15,10 @@ from firmware.compiler.fixed_point import multiply_by_quantised_multiplier, satu
 from firmware.compiler.graph import Array, Graph, Node
 from firmware.compiler.operands import broadcast_strides, by_clip, c_list, lead, merge, product, stacked
 from firmware.compiler.ops import Call, Op, literal, output, refuse, tensor
-from firmware.compiler.ops.quantize import factor, int8_of
+from firmware.compiler.ops.quantize import factor, int8_of, only_output
 
 LOOPS = 3
-MAX_DEPTH = (1 << 31) // (255 * 255)  # products that 32 bits hold
+MAX_DEPTH = (1 << 30) // (255 * 255)  # products whose sum stays below 2**30, as the kernel wants it
 
 
 def _adjoint(node: Node) -> tuple[bool, bool]:
@@ -60,6 +60,7 @@ def _factors(graph: Graph, node: Node) -> dict[str, int]:
 
 
 def _check(graph: Graph, node: Node) -> None:
+    only_output(graph, node)
     _factors(graph, node)
     _, depth, _ = _sizes(graph, node)
     if depth > MAX_DEPTH:

@@ -13,7 +13,7 @@ import numpy as np
 from firmware.compiler.graph import Array, Graph, Node, Tensor
 from firmware.compiler.operands import by_clip, positive_axis, product, stacked
 from firmware.compiler.ops import Call, Op, no_macs, output, refuse, tensor
-from firmware.compiler.ops.quantize import by_byte, int8_of, requantise
+from firmware.compiler.ops.quantize import by_byte, int8_of, only_output, requantise
 from firmware.compiler.ops.transpose import damaged, moves_bytes
 
 
@@ -34,7 +34,7 @@ def _needs_table(graph: Graph, node: Node, part: Tensor) -> bool:
 
 
 def _check(graph: Graph, node: Node) -> None:
-    axis, y, parts = _axis(graph, node), output(graph, node), _parts(graph, node)
+    axis, y, parts = _axis(graph, node), only_output(graph, node), _parts(graph, node)
     shapes = [part.shape for part in parts]
     if node.op == "PACK":
         shapes = [(*shape[:axis], 1, *shape[axis:]) for shape in shapes]

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from firmware.compiler import convolution
 from firmware.compiler.graph import Array, Graph, Node
 from firmware.compiler.ops import Call, Op, literal, output, per_tensor, refuse, require_constant, tensor
-
-COLUMNS = 4  # output positions that a fast kernel computes together
 
 
 def check(graph: Graph, node: Node) -> None:
@@ -52,6 +51,8 @@ def call(graph: Graph, node: Node) -> Call:
     count, rows, columns, depth = weights.shape
     window = convolution.window(graph, node, (rows, columns))
     channels = convolution.channels(graph, node, axis=0)
+    if depth != x.shape[3]:  # groups
+        channels = replace(channels, dsp=False)
     packed = convolution.pack_rows(weights.reshape(count, -1))
     shape = literal(
         "ear_conv_2d",
@@ -77,7 +78,8 @@ def call(graph: Graph, node: Node) -> Call:
         "conv_2d",
         (shape, channels.literal(), "{in0}", "{weights}", "{channels}", "{out0}", "{scratch}"),
         {"weights": packed, "channels": channels.table()},
-        scratch=packed.shape[1] * (1 + 2 * COLUMNS),
+        dsp_constants={"weights": convolution.pair_rows(packed)} if channels.dsp else {},
+        scratch=5 * packed.shape[1],
     )
 
 

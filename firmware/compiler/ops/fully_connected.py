@@ -6,9 +6,7 @@ from collections.abc import Sequence
 
 from firmware.compiler import convolution
 from firmware.compiler.graph import Array, Graph, Node
-from firmware.compiler.ops import Call, Op, literal, output, per_tensor, refuse, require_constant, tensor
-
-COLUMNS = 4  # input rows that a fast kernel computes together
+from firmware.compiler.ops import Call, Op, literal, output, refuse, require_constant, tensor
 
 
 def check(graph: Graph, node: Node) -> None:
@@ -17,8 +15,14 @@ def check(graph: Graph, node: Node) -> None:
     if weights.data is None:
         what = f"weights {weights.name!r} are computed at run time"
         raise refuse(graph, node, what, "use a matrix product of activations (BATCH_MATMUL)")
-    if len(weights.shape) != 2 or x.elements % weights.shape[1] or node.options["weights_format"] != "DEFAULT":
-        raise refuse(graph, node, f"shapes {x.shape}, {weights.shape}", "give it plain (outputs, inputs) weights")
+    if (
+        len(weights.shape) != 2
+        or x.elements % weights.shape[1]
+        or node.options["weights_format"] != "DEFAULT"
+    ):
+        raise refuse(
+            graph, node, f"shapes {x.shape}, {weights.shape}", "give it plain (outputs, inputs) weights"
+        )
     convolution.check_weighted(graph, node, axis=0)
     if y.elements != x.elements // weights.shape[1] * weights.shape[0] or y.shape[-1] != weights.shape[0]:
         raise refuse(graph, node, f"output {y.shape} of {x.shape} and {weights.shape}", "export it again")
@@ -27,7 +31,9 @@ def check(graph: Graph, node: Node) -> None:
 def meaning(graph: Graph, node: Node, inputs: Sequence[Array]) -> list[Array]:
     """Return the int8 product of inputs[0] (…, depth) with the weights (outputs, depth)."""
     x, weights = inputs[0], inputs[1]
-    made = convolution.channels(graph, node, axis=0).requantise(convolution.matmul(x.reshape(-1, weights.shape[1]), weights))
+    made = convolution.channels(graph, node, axis=0).requantise(
+        convolution.matmul(x.reshape(-1, weights.shape[1]), weights)
+    )
     y = output(graph, node).shape
     clips = x.size // tensor(graph, node, 0).elements
     return [made.reshape(y[0] * clips, *y[1:])]
@@ -39,13 +45,18 @@ def call(graph: Graph, node: Node) -> Call:
     weights = require_constant(graph, node, tensor(graph, node, 1))
     channels = convolution.channels(graph, node, axis=0)
     packed = convolution.pack_rows(weights)
-    rows = x.elements // weights.shape[1]
-    shape = literal("ear_fully_connected", rows=rows, depth=weights.shape[1], outputs=weights.shape[0])
+    shape = literal(
+        "ear_fully_connected",
+        rows=x.elements // weights.shape[1],
+        depth=weights.shape[1],
+        outputs=weights.shape[0],
+    )
     return Call(
         "fully_connected",
         (shape, channels.literal(), "{in0}", "{weights}", "{channels}", "{out0}", "{scratch}"),
         {"weights": packed, "channels": channels.table()},
-        scratch=packed.shape[1] * (1 + 2 * min(rows, COLUMNS)),
+        dsp_constants={"weights": convolution.pair_rows(packed)} if channels.dsp else {},
+        scratch=5 * packed.shape[1],
     )
 
 

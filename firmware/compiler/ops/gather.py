@@ -13,6 +13,7 @@ import numpy.typing as npt
 from firmware.compiler.graph import Array, Graph, Node
 from firmware.compiler.operands import by_clip, positive_axis, product, stacked
 from firmware.compiler.ops import Call, Op, no_macs, output, refuse, require_constant, tensor
+from firmware.compiler.ops.quantize import only_output
 from firmware.compiler.ops.transpose import damaged, integers, moves_bytes
 
 Indices = npt.NDArray[np.int32]
@@ -35,7 +36,7 @@ def _chosen(graph: Graph, node: Node) -> Indices:
 
 
 def _check(graph: Graph, node: Node) -> None:
-    x, y, axis = tensor(graph, node, 0), output(graph, node), _axis(graph, node)
+    x, y, axis = tensor(graph, node, 0), only_output(graph, node), _axis(graph, node)
     moves_bytes(graph, node, x, y)
     if node.options.get("batch_dims", 0):
         raise refuse(graph, node, "batch_dims is not supported", "gather without batch_dims")
@@ -75,7 +76,7 @@ def _grid(graph: Graph, node: Node) -> tuple[Indices, Indices]:
 
 
 def _check_resize(graph: Graph, node: Node) -> None:
-    x, y = tensor(graph, node, 0), output(graph, node)
+    x, y = tensor(graph, node, 0), only_output(graph, node)
     moves_bytes(graph, node, x, y)
     target = tuple(integers(graph, node, 1, 2))
     if len(x.shape) != 4 or y.shape != (x.shape[0], *target, x.shape[3]):

@@ -31,7 +31,12 @@ def check(graph: Graph, node: Node) -> None:
         require_dtype(graph, node, value, "int8")
     require_dtype(graph, node, paddings, "int32", "int64")
     amounts = require_constant(graph, node, paddings)
-    if amounts.shape != (len(x.shape), 2) or len(x.shape) > RANK or (amounts < 0).any() or (amounts > 1 << 20).any():
+    if (
+        amounts.shape != (len(x.shape), 2)
+        or len(x.shape) > RANK
+        or (amounts < 0).any()
+        or (amounts > 1 << 20).any()
+    ):
         raise refuse(graph, node, f"paddings {amounts.shape} of {x.shape}", f"use at most {RANK} axes")
     if y.shape != tuple(int(n + sum(p)) for n, p in zip(x.shape, amounts, strict=True)):
         raise refuse(graph, node, f"shapes {x.shape} → {y.shape}", "the file is damaged; export it again")

@@ -52,9 +52,16 @@ def by_byte(values: Array) -> Array:
     return np.roll(values, -128)
 
 
+def only_output(graph: Graph, node: Node) -> Tensor:
+    """Return the output of a node that has one; ModelError when it has another number."""
+    if len(node.outputs) != 1:
+        raise refuse(graph, node, f"{len(node.outputs)} outputs", "the file is damaged; export it again")
+    return output(graph, node)
+
+
 def same_shape(graph: Graph, node: Node) -> None:
-    """Raise ModelError unless output 0 has the shape of input 0."""
-    x, y = tensor(graph, node, 0), output(graph, node)
+    """Raise ModelError unless the output has the shape of input 0."""
+    x, y = tensor(graph, node, 0), only_output(graph, node)
     if x.shape != y.shape:
         what = f"its output {y.name!r} has shape {y.shape}, its input {x.shape}"
         raise refuse(graph, node, what, "the file is damaged; export it again")

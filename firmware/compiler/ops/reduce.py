@@ -15,7 +15,7 @@ from firmware.compiler.fixed_point import multiply_by_quantised_multiplier, satu
 from firmware.compiler.graph import Array, Graph, Node
 from firmware.compiler.operands import by_clip, c_list, lead, positive_axis, product, stacked, strides
 from firmware.compiler.ops import Call, Op, literal, no_macs, output, refuse, require_constant, tensor
-from firmware.compiler.ops.quantize import factor, int8_of
+from firmware.compiler.ops.quantize import factor, int8_of, only_output
 
 LOOPS = 3  # kept axes, and reduced axes, that the kernel walks
 
@@ -67,7 +67,7 @@ def _factors(graph: Graph, node: Node) -> dict[str, int]:
 
 
 def _check_shapes(graph: Graph, node: Node) -> None:
-    x, y, axes = tensor(graph, node, 0), output(graph, node), _axes(graph, node)
+    x, y, axes = tensor(graph, node, 0), only_output(graph, node), _axes(graph, node)
     keep = bool(node.options.get("keep_dims", False))
     expected = tuple(1 if i in axes else size for i, size in enumerate(x.shape) if keep or i not in axes)
     if y.shape != expected:

@@ -10,7 +10,17 @@ import numpy.typing as npt
 
 from firmware.compiler import fixed_functions, fixed_point
 from firmware.compiler.graph import Array, Graph, Node
-from firmware.compiler.ops import Call, Op, literal, no_macs, output, per_tensor, refuse, require_dtype, tensor
+from firmware.compiler.ops import (
+    Call,
+    Op,
+    literal,
+    no_macs,
+    output,
+    per_tensor,
+    refuse,
+    require_dtype,
+    tensor,
+)
 
 INTEGER_BITS = 5  # of the scaled differences
 SUM_BITS = 12  # integer bits of the sum of exponentials
@@ -24,9 +34,13 @@ def check(graph: Graph, node: Node) -> None:
         require_dtype(graph, node, value, "int8")
     scale, zero_point = per_tensor(graph, node, y)
     if x.shape != y.shape or not x.shape or x.shape[-1] > MAX_DEPTH:
-        raise refuse(graph, node, f"shapes {x.shape} → {y.shape}", f"keep the last axis to {MAX_DEPTH} values")
+        raise refuse(
+            graph, node, f"shapes {x.shape} → {y.shape}", f"keep the last axis to {MAX_DEPTH} values"
+        )
     if not math.isclose(scale, 1 / 256, rel_tol=0.1) or zero_point != -128:
-        raise refuse(graph, node, f"output scale {scale:g}, zero-point {zero_point}", "they must be 1/256 and -128")
+        raise refuse(
+            graph, node, f"output scale {scale:g}, zero-point {zero_point}", "they must be 1/256 and -128"
+        )
     if _real_multiplier(graph, node) <= 1:
         raise refuse(graph, node, "the input scale is too small", "calibrate on real inputs")
 

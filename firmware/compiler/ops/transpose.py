@@ -22,6 +22,7 @@ from firmware.compiler.operands import (
     strides,
 )
 from firmware.compiler.ops import Call, Op, no_macs, output, refuse, require_constant, tensor
+from firmware.compiler.ops.quantize import only_output
 
 
 @dataclass(frozen=True)
@@ -145,7 +146,7 @@ def _loops(graph: Graph, node: Node) -> tuple[list[int], list[int], int]:
 
 
 def _check(graph: Graph, node: Node) -> None:
-    x, y = tensor(graph, node, 0), output(graph, node)
+    x, y = tensor(graph, node, 0), only_output(graph, node)
     moves_bytes(graph, node, x, y)
     view = _view(graph, node)
     dropped = int(node.options.get("shrink_axis_mask", 0)) if node.op == "STRIDED_SLICE" else 0

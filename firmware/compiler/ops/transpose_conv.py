@@ -30,7 +30,7 @@ from firmware.compiler.ops import (
     tensor,
 )
 from firmware.compiler.ops.add import clamp
-from firmware.compiler.ops.quantize import MAX_SHIFT, int8_of
+from firmware.compiler.ops.quantize import MAX_SHIFT, int8_of, only_output
 from firmware.compiler.ops.transpose import damaged, integers
 
 MAX_STEP = 1 << 15
@@ -84,7 +84,7 @@ def _channels(graph: Graph, node: Node) -> npt.NDArray[np.int32]:
 
 
 def _check(graph: Graph, node: Node) -> None:
-    x, weights, y = tensor(graph, node, 2), tensor(graph, node, 1), output(graph, node)
+    x, weights, y = tensor(graph, node, 2), tensor(graph, node, 1), only_output(graph, node)
     for value in (x, weights, y):
         require_dtype(graph, node, value, "int8")
     require_constant(graph, node, weights)

@@ -1,12 +1,13 @@
 """Ops of one int8 input, element by element: each becomes a table of 256 results, made when compiling.
 
-ABS, ELU, HARD_SWISH, LEAKY_RELU, LOGISTIC, RELU, RSQRT and TANH are TFLM's to the bit. Elsewhere:
+ABS, ELU, HARD_SWISH, LEAKY_RELU, LOGISTIC, RELU, RSQRT and TANH are TFLM's to the bit, factors worked out in
+double (LiteRT's reference takes float32 and differs by 1 on rare bytes). Elsewhere:
 
 - RELU6: TFLM clamps the raw byte and forgets the output's scale; LiteRT rescales, and is followed. They agree
   when input and output share the scale.
 - EXP, GELU, LOG, RELU_N1_TO_1, RELU_0_TO_1: not in TFLM for int8; LiteRT's reference is followed.
-- NEG: not in TFLM for int8; LiteRT negates the raw byte, which is right only for zero-point 0 and equal scales
-  and wraps at -128. Ours is the affine negation, saturated.
+- NEG: not in TFLM for int8; LiteRT negates the raw byte, which is right only for zero-point 0 and equal
+  scales, and wraps at -128. Ours is the affine negation, saturated.
 - RSQRT of a value below zero stops TFLM and LiteRT; ours gives the largest output, as for zero.
 """
 
@@ -20,6 +21,8 @@ import numpy as np
 from firmware.compiler.fixed_functions import inverse_sqrt, logistic, tanh
 from firmware.compiler.fixed_point import (
     multiply_by_quantised_multiplier,
+    quantise_multiplier,
+    round_half_away,
     rounding_divide_by_pot,
     saturate_int8,
 )
@@ -37,21 +40,29 @@ def _scales(graph: Graph, node: Node) -> tuple[float, int, float, int]:
 
 
 def _ratio(graph: Graph, node: Node, alpha: float = 1.0) -> tuple[int, int]:
-    """Return the factor input scale * alpha / output scale, worked out in float32 as TFLM does here."""
+    """Return the factor input scale * alpha / output scale."""
     scale_in, _, scale_out, _ = _scales(graph, node)
-    return factor(graph, node, float(np.float32(scale_in) * np.float32(alpha) / np.float32(scale_out)))
+    return factor(graph, node, scale_in * alpha / scale_out)
 
 
-def _clamped(low: float, high: float | None) -> Callable[[Graph, Node], Array]:
+def _relu(graph: Graph, node: Node) -> Array:
+    _, zero_in, _, zero_out = _scales(graph, node)
+    scaled = multiply_by_quantised_multiplier(VALUES - zero_in, *_ratio(graph, node))
+    return saturate_int8(scaled + zero_out, low=zero_out)
+
+
+def _clamped(low: float, high: float) -> Callable[[Graph, Node], Array]:
+    """Return the table of a clamp; its factor and bounds are worked out in float32, as LiteRT does."""
+
     def table(graph: Graph, node: Node) -> Array:
-        _, zero_in, scale_out, zero_out = _scales(graph, node)
-        y = multiply_by_quantised_multiplier(VALUES - zero_in, *_ratio(graph, node)) + zero_out
-
-        def bound(real: float) -> int:
-            steps = float(np.float32(real) / np.float32(scale_out))
-            return zero_out + int(math.copysign(math.floor(abs(steps) + 0.5), steps))
-
-        return saturate_int8(y, max(-128, bound(low)), 127 if high is None else min(127, bound(high)))
+        scale_in, zero_in, scale_out, zero_out = _scales(graph, node)
+        ratio = factor(graph, node, float(np.float32(scale_in) / np.float32(scale_out)))
+        lowest, highest = (
+            zero_out + round_half_away(float(np.float32(bound) / np.float32(scale_out)))
+            for bound in (low, high)
+        )
+        scaled = multiply_by_quantised_multiplier(VALUES - zero_in, *ratio)
+        return saturate_int8(scaled + zero_out, max(-128, lowest), min(127, highest))
 
     return table
 
@@ -80,8 +91,7 @@ def _negative(graph: Graph, node: Node) -> Array:
 
 def _rsqrt(graph: Graph, node: Node) -> Array:
     scale_in, zero_in, scale_out, zero_out = _scales(graph, node)
-    root = np.sqrt(np.float32(scale_in)) * np.float32(scale_out)
-    multiplier, shift = factor(graph, node, 1.0 / float(root))
+    multiplier, shift = factor(graph, node, 1.0 / (math.sqrt(scale_in) * scale_out))
     extra = 20  # bits that keep 1 / sqrt an integer
     if not -31 <= shift - extra <= MAX_SHIFT:
         what = f"its scales {scale_in:.3g} and {scale_out:.3g} are out of proportion"
@@ -130,19 +140,16 @@ def _int16(x: Array) -> Array:
 
 def _high_half(real: float) -> tuple[int, int]:
     """Return the (multiplier, shift) of a factor with a multiplier of 16 bits."""
-    multiplier, shift = math.frexp(real)
-    fixed = math.floor(multiplier * (1 << 31) + 0.5)
-    if fixed == 1 << 31:
-        fixed, shift = fixed // 2, shift + 1
+    fixed, shift = quantise_multiplier(real)
     return min((fixed + (1 << 15)) >> 16, (1 << 15) - 1), shift
 
 
 def _hard_swish(graph: Graph, node: Node) -> Array:
     """Return x * relu6(x + 3) / 6 in 16 bits: the ramp (x + 3) / 6 in [0, 1] times x."""
     scale_in, zero_in, scale_out, zero_out = _scales(graph, node)
-    fine = np.float32(1 / 128) * np.float32(scale_in)
-    to_output, down = _high_half(float(fine / np.float32(scale_out)))
-    to_ramp, up = _high_half(float(fine / (np.float32(3) / np.float32(32768))))
+    fine = scale_in / 128
+    to_output, down = _high_half(fine / scale_out)
+    to_ramp, up = _high_half(fine / (3 / 32768))
     if not -15 <= down <= 0:
         what = f"its scales {scale_in:.3g} and {scale_out:.3g} are out of proportion"
         raise refuse(graph, node, what, "calibrate on data that reaches this tensor")
@@ -201,7 +208,7 @@ TABLES: dict[str, tuple[Callable[[Graph, Node], Array], int]] = {  # op: (its ta
     "LOG": (_sampled(_log), 2),
     "LOGISTIC": (_squashed(logistic, 256, -128, 23), 3),
     "NEG": (_negative, 2),
-    "RELU": (_clamped(0.0, None), 3),
+    "RELU": (_relu, 3),
     "RELU6": (_clamped(0.0, 6.0), 3),
     "RELU_0_TO_1": (_clamped(0.0, 1.0), 1),
     "RELU_N1_TO_1": (_clamped(-1.0, 1.0), 1),

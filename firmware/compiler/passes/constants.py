@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from firmware.compiler.graph import Array, Graph
+from firmware.compiler.graph import Array, Graph, Node
 from firmware.compiler.ops import OPS
+
+MAX_ELEMENTS = 1 << 20  # of a folded value: a bigger one would not fit a device, and may be hostile
 
 
 def fold_constants(graph: Graph) -> Graph:
@@ -14,7 +16,7 @@ def fold_constants(graph: Graph) -> Graph:
     kept = []
     for node in graph.nodes:
         known = all(i < 0 or tensors[i].constant for i in node.inputs)
-        if not known or set(node.outputs) & set(graph.outputs):
+        if not known or not _foldable(graph, node):
             kept.append(node)
             continue
         inputs: list[Array] = [tensors[i].data if i >= 0 else None for i in node.inputs]  # type: ignore[misc]
@@ -22,3 +24,8 @@ def fold_constants(graph: Graph) -> Graph:
         for index, value in zip(node.outputs, made, strict=True):
             tensors[index] = replace(tensors[index], data=value)
     return replace(graph, tensors=tuple(tensors), nodes=tuple(kept))
+
+
+def _foldable(graph: Graph, node: Node) -> bool:
+    small = all(graph.tensors[i].elements <= MAX_ELEMENTS for i in node.outputs)
+    return small and not set(node.outputs) & set(graph.outputs)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
+
 from firmware.compiler.graph import Graph
 from firmware.compiler.ops import OPS
 from firmware.compiler.passes.rewrite import redirect
@@ -31,4 +33,4 @@ def _same(graph: Graph, x: int, y: int) -> bool:
     a, b = graph.tensors[x].quantisation, graph.tensors[y].quantisation
     if a is None or b is None:
         return a is b
-    return a.scale.tolist() == b.scale.tolist() and a.zero_point.tolist() == b.zero_point.tolist()
+    return bool(np.array_equal(a.scale, b.scale) and np.array_equal(a.zero_point, b.zero_point))

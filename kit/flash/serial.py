@@ -1,0 +1,69 @@
+"""The resident bootloader over the link: emulated boards and every board that already has it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from boards.errors import UserError
+from kit.device import Device, Progress
+from kit.serial_port import SerialWire
+from kit.virtual import VirtualBoard
+
+if TYPE_CHECKING:
+    from firmware.compiler.build import Build
+
+FLASH_FILE = "board.flash"  # in the build directory: what a virtual board's flash holds
+
+
+def flash(build: Build, port: str | None, progress: Progress) -> None:
+    """Write `build` to its board and see it start.
+
+    Raises:
+        UserError: the board cannot be reached, refuses the image, or runs something else afterwards.
+    """
+    with connect(build, port) as device:
+        update(device, build, progress)
+
+
+def connect(build: Build, port: str | None) -> Device:
+    """Return the build's board, whatever it runs; a virtual one whose application is dead is in its bootloader.
+
+    Raises:
+        UserError: the port cannot be opened, or nothing answers.
+    """
+    board = build.board
+    wire: SerialWire | VirtualBoard
+    if board.kind == "virtual":
+        if port is not None:
+            raise UserError(f"{board.name} is emulated and has no port: leave --port {port} out")
+        wire = VirtualBoard(board, build.path / FLASH_FILE, boot=build.boot)
+    else:
+        wire = SerialWire(port, board)
+    origin = "emulated" if isinstance(wire, VirtualBoard) else "measured"
+    try:
+        try:
+            return Device(wire, origin)
+        except UserError:
+            if not isinstance(wire, VirtualBoard):
+                raise
+            wire.power_cycle(boot_pin=True)
+            return Device(wire, origin)
+    except BaseException:
+        wire.close()
+        raise
+
+
+def update(device: Device, build: Build, progress: Progress) -> None:
+    """Write the application of `build` over an open link and start it.
+
+    Raises:
+        UserError: the board refuses the image, or runs something else afterwards.
+    """
+    if device.info().mode != "boot":
+        device.reset("boot")
+    device.write_image(build.image, progress)
+    if isinstance(device.wire, VirtualBoard):
+        device.wire.release_boot_pin()
+    device.reset("app")
+    if (runs := device.info().build_id) != build.build_id:
+        raise UserError(f"{device.wire.name} runs build {runs} after flashing {build.build_id}: flash it again")

@@ -1,0 +1,109 @@
+"""Serial ports: found by their USB ids, opened for us alone, and their failures told apart."""
+
+from __future__ import annotations
+
+import errno
+from typing import Any
+
+from boards import Board
+from kit.link import GoneError, LinkError
+
+RULE = 'SUBSYSTEM=="tty", ATTRS{idVendor}=="%s", MODE="0666"'
+
+
+class PortError(LinkError):
+    """The serial port cannot be opened."""
+
+
+def ports() -> dict[str, str]:
+    """Return the serial ports of this machine, device → `vvvv:pppp` of its USB adapter ("" when it has none)."""
+    from serial.tools import list_ports
+
+    return {
+        port.device: f"{port.vid:04x}:{port.pid:04x}" if port.vid is not None else ""
+        for port in sorted(list_ports.comports(), key=lambda port: port.device)
+    }
+
+
+def find(board: Board) -> str:
+    """Return the only port whose USB id is one of the board's.
+
+    Raises:
+        PortError: there is none, or more than one.
+    """
+    seen = ports()
+    wanted = {identifier.lower() for identifier in board.serial.vid_pid}
+    fitting = [device for device, identifier in seen.items() if identifier in wanted]
+    if len(fitting) == 1:
+        return fitting[0]
+    if fitting:
+        raise PortError(f"{len(fitting)} boards may be {board.name} ({', '.join(fitting)}): choose one with --port")
+    raise PortError(f"no {board.name} found on a serial port ({_listing(seen)}): plug it in, or name its port with --port")
+
+
+class SerialWire:
+    """A serial port (or a pyserial URL such as socket://host:port) as a wire.
+
+    Raises:
+        PortError: it is missing, busy, or may not be opened.
+    """
+
+    live = True
+
+    def __init__(self, port: str | None, board: Board) -> None:
+        import serial
+
+        self.name = port or find(board)
+        try:
+            self._port: Any = serial.serial_for_url(self.name, do_not_open=True)
+            self._port.baudrate = board.serial.baud
+            self._port.timeout, self._port.write_timeout = 0, 5
+            if self._port.__class__.__module__.startswith("serial.serial"):
+                self._port.exclusive = True
+            self._port.open()
+            self._port.reset_input_buffer()
+        except (OSError, ValueError) as error:
+            raise _explain(self.name, error) from None
+
+    def read(self, timeout: float) -> bytes:
+        """Return what has come, waiting at most `timeout` seconds for the first byte; GoneError if unplugged."""
+        try:
+            self._port.timeout = timeout
+            first = self._port.read(1)
+            self._port.timeout = 0
+            return bytes(first + self._port.read(4096)) if first else b""
+        except (OSError, TypeError) as error:
+            raise self._gone(error) from None
+
+    def write(self, data: bytes) -> None:
+        """Send all of `data`; GoneError if unplugged."""
+        try:
+            self._port.write(data)
+        except OSError as error:
+            raise self._gone(error) from None
+
+    def close(self) -> None:
+        """Give the port back."""
+        self._port.close()
+
+    def _gone(self, error: Exception) -> GoneError:
+        return GoneError(f"{self.name} went away ({error}): check the cable, plug it in again and repeat the command")
+
+
+def _explain(name: str, error: Exception) -> PortError:
+    number, text = getattr(error, "errno", None), str(error)
+    if number in (errno.EACCES, errno.EPERM):
+        identifier = ports().get(name, "").partition(":")[0] or "vvvv"
+        return PortError(
+            f"{name}: no permission: run `sudo usermod -aG dialout $USER` and log in again, "
+            f"or add the udev rule {RULE % identifier}"
+        )
+    if number in (errno.EAGAIN, errno.EBUSY) or "exclusively lock" in text:
+        return PortError(f"{name} is busy: another program has it open; close its serial monitor and try again")
+    if number in (errno.ENOENT, errno.ENXIO, errno.ENODEV):
+        return PortError(f"{name}: no such port ({_listing(ports())}): plug the board in, or name its port with --port")
+    return PortError(f"{name} cannot be opened ({text}): name another port with --port ({_listing(ports())})")
+
+
+def _listing(seen: dict[str, str]) -> str:
+    return "ports here: " + (", ".join(f"{device} {identifier}".strip() for device, identifier in seen.items()) or "none")
