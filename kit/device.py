@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,7 +13,7 @@ import numpy.typing as npt
 
 from boards.errors import UserError
 from firmware.compiler import image as images
-from kit.link import BODY, PATIENCE, Link, LinkError, Wire
+from kit.link import BODY, PATIENCE, Link, LinkError, NoAnswerError, Wire
 
 if TYPE_CHECKING:
     from firmware.compiler.build import Build
@@ -25,6 +26,7 @@ STREAM_START, STREAM_DATA, STREAM_STOP, STREAM_RESULT = 5, 6, 7, 8
 MEMORY, RESET = 9, 10
 ERASE, WRITE, VERIFY, COMMIT = 16, 17, 18, 19
 PIECE = BODY - 8  # payload bytes of a message with one argument
+RESET_PATIENCE = 1.0  # seconds
 WORK_PATIENCE = 120.0  # seconds a real board may compute on one input
 STATUS = {
     1: "does not know the command: its firmware has another mode or version; run `earkit flash`",
@@ -167,7 +169,8 @@ class Device:
         Raises:
             LinkError: it came up in the other one: there is no valid application.
         """
-        self._call(RESET, struct.pack("<I", to == "boot"))
+        with suppress(NoAnswerError):  # the board may be gone before its answer is
+            self._call(RESET, struct.pack("<I", to == "boot"), RESET_PATIENCE)
         self._link.connect()
         self._info = self._read_info()
         if self._info.mode != to:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,14 +34,32 @@ def room_for(target: Path, *, folder: bool = False) -> Path:
     return target
 
 
+def write_bytes(target: Path, data: bytes) -> None:
+    """Write `data` to `target`, whole or not at all."""
+    with _folder_of(target):
+        atomic.write(target, data)
+
+
 def write_text(target: Path, text: str) -> None:
     """Write `text` to `target`, whole or not at all."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    atomic.write(target, text.encode())
+    write_bytes(target, text.encode())
 
 
 def write_npy(target: Path, array: npt.NDArray[Any]) -> None:
     """Write `array` to `target` as .npy under exactly that name, whole or not at all."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with atomic.replacing(target) as temporary, temporary.open("wb") as file:
+    with _folder_of(target), atomic.replacing(target) as temporary, temporary.open("wb") as file:
         np.save(file, array, allow_pickle=False)
+
+
+@contextmanager
+def _folder_of(target: Path) -> Iterator[None]:
+    """Make the folder of `target`; one that is new goes again if the block fails and left it empty."""
+    new = not target.parent.exists()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        if new:
+            with suppress(OSError):
+                target.parent.rmdir()
+        raise

@@ -43,6 +43,7 @@ class QemuMachine:
         self._place = Path(self._folder.name)
         self._handover = board.ram_memory.origin + board.ram_memory.size - HANDOVER_BYTES
         self._letter = bytes(HANDOVER_BYTES)
+        self._said_before = b""  # by a board that has reset itself since
         self._process: subprocess.Popen[bytes] | None = None
         try:
             self._start()
@@ -75,10 +76,12 @@ class QemuMachine:
 
     def receive(self) -> bytes:
         """Return what the board has sent."""
-        if not select.select([self._uart], [], [], 0)[0]:
-            return b""
+        said, self._said_before = self._said_before, b""
+        return said + self._waiting()
+
+    def _waiting(self) -> bytes:
         try:
-            return self._uart.recv(CHUNK)
+            return self._uart.recv(CHUNK) if select.select([self._uart], [], [], 0)[0] else b""
         except OSError as error:
             raise self._gone(error) from None
 
@@ -184,6 +187,7 @@ class QemuMachine:
         self.flash = content
 
     def _restart(self) -> None:
+        self._said_before += self._waiting()
         self._keep_flash()
         self._letter = self._memory(self._handover, HANDOVER_BYTES)
         self._end()

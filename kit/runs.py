@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 
 from boards.errors import UserError
-from kit.outputs import write_text
+from kit.outputs import write_bytes, write_text
 from kit.records import Detection, Listening, Run
 from kit.terminal import text_of
-from quantize import atomic
 from quantize.bundle import read_npz, write_npz
 
 PROFILE, REST, HEARD = "profile.json", "run.json", "listening.npz"
@@ -63,7 +62,6 @@ def _object(path: Path) -> dict[str, Any]:
 
 def save_listening(heard: Listening, folder: Path) -> None:
     """Write what was heard into `folder`, for the report."""
-    folder.mkdir(parents=True, exist_ok=True)
     about = {
         "source": heard.source,
         "rate": heard.rate,
@@ -73,7 +71,7 @@ def save_listening(heard: Listening, folder: Path) -> None:
         "dropped": heard.dropped,
     }
     data = write_npz(samples=heard.samples, probabilities=heard.probabilities, about=np.array(text_of(about)))
-    atomic.write(folder / HEARD, data)
+    write_bytes(folder / HEARD, data)
 
 
 def _load_listening(path: Path) -> Listening:

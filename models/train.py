@@ -82,11 +82,11 @@ def seeded(build: Callable[[], Any], seed: int) -> Any:
     return build()
 
 
-def compiler() -> Any:
-    """Return Keras's jit_compile: XLA on a CPU is slow with convolutions, and slow to compile."""
+def compile_options() -> dict[str, Any]:
+    """Return how Keras compiles: XLA on a CPU is slow with convolutions, and slow to compile."""
     import keras
 
-    return False if keras.backend.backend() == "tensorflow" else "auto"
+    return {"jit_compile": False if keras.backend.backend() == "tensorflow" else "auto"}
 
 
 def adapt(net: Any, x: Floats) -> None:
@@ -287,7 +287,7 @@ class _Run:
         vectors = [variable for variable in self.net.trainable_variables if len(variable.shape) < 2]
         optimiser.exclude_from_weight_decay(var_list=vectors)
         optimiser.build(self.net.trainable_variables)
-        self.net.compile(optimiser, loss, jit_compile=compiler())
+        self.net.compile(optimiser, loss, **compile_options())
 
     @property
     def done(self) -> bool:

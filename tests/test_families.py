@@ -21,6 +21,12 @@ EIGHT_BIT_BYTES = {"micro": 250_000, "lite": 5_000_000}
 NO_GRADIENT = "key/bias"  # softmax does not see what is the same for all keys
 
 
+@pytest.fixture(autouse=True)
+def no_tracing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run step by step: compiling a graph costs more than these few steps."""
+    monkeypatch.setattr(train, "compile_options", lambda: {"run_eagerly": True})
+
+
 def thin(family: registry.Family, size: str, units: int = 8) -> Any:
     """Return the config of a size with at most `units` channels and hidden units, and short clips."""
     config = family.config(size, seconds=1.0)

@@ -8,15 +8,18 @@ import json
 import os
 import shutil
 import struct
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import tflite_writer
 
 import boards
-from kit import cli, outputs, run
+from kit import cli, errors, outputs, run
 
 Capture = pytest.CaptureFixture[str]
 SHAPE = (1, 33, 16)
@@ -340,3 +343,89 @@ def test_kws_of_others_agrees_with_tflm(kws_model: Path, tmp_path: Path, capsys:
     code, _, _ = earkit(capsys, "run", out, "--input", tmp_path / "x.npy", "--output", tmp_path / "y.npy")
     assert code == 0
     np.testing.assert_array_equal(np.load(tmp_path / "y.npy"), oracle(out, x))
+
+
+def test_compress_without_its_extra_names_the_cure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "keras", None)
+    code, out, err = earkit(capsys, "compress", "panns")
+    assert (code, out, len(err)) == (1, "", 1), err
+    assert "earkit compress needs the 'train' extra" in err[0]
+    assert "pip install 'earkit[train]'" in err[0]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_everything_after_the_bundle_needs_no_extra(tiny_bundle: Path, tmp_path: Path) -> None:
+    program = (
+        "import sys\n"
+        f"sys.modules.update(dict.fromkeys({sorted(errors.EXTRAS)!r}))\n"
+        "sys.modules.update(dict.fromkeys(['scipy', 'tflite_micro', 'hypothesis', 'flatbuffers']))\n"
+        "from kit import cli\n"
+        "for line in sys.argv[1:]:\n"
+        "    code = cli.main(line.split())\n"
+        "    assert code == 0, (line, code)\n"
+    )
+    np.save(tmp_path / "x.npy", random_inputs(1))
+    soundfile.write(tmp_path / "clip.wav", np.zeros(20_000, np.int16), 16_000)
+    road = [
+        "models",
+        "boards",
+        f"compile {tiny_bundle} --board virtual-m4 -o build",
+        "flash build",
+        "run build --input x.npy --output y.npy",
+        "listen build --source clip.wav --fast",
+        "profile build --samples 4 -o run",
+        "report run",
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", program, *road],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "report.html").is_file()
+
+
+def too_big() -> bytes:
+    """Return a layer of 1.2 MB of weights; virtual-m4 has 1 MB of flash."""
+    x = tflite_writer.Value("x", (1, 1_200), "int8", 0.1)
+    y = tflite_writer.Value("y", (1, 1_000), "int8", 0.1)
+    weights = np.random.default_rng(0).integers(-127, 128, (1_000, 1_200))
+    w = tflite_writer.constant("heavy", weights, "int8", 0.01)
+    return tflite_writer.model(
+        [x], [tflite_writer.Op("FULLY_CONNECTED", [x, w, None], [y], version=4)], [w], [y]
+    )
+
+
+def unknown_op() -> bytes:
+    x = tflite_writer.Value("x", (1, 4, 4, 2), "int8", 0.1)
+    y = tflite_writer.Value("y", (1, 2, 2, 8), "int8", 0.1)
+    return tflite_writer.model(
+        [x], [tflite_writer.Op("SPACE_TO_DEPTH", [x], [y], {"block_size": 2})], [], [y]
+    )
+
+
+@pytest.mark.parametrize(
+    ("make", "texts"),
+    [(too_big, ("flash", "virtual-m4", "heavy", "--board")), (unknown_op, ("SPACE_TO_DEPTH",))],
+    ids=["too big", "unknown op"],
+)
+def test_model_that_cannot_be_built_is_refused(
+    make: Callable[[], bytes],
+    texts: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Capture,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("m.tflite").write_bytes(make())
+    code, out, err = earkit(capsys, "compile", "m.tflite", "--board", "virtual-m4", "--json")
+    assert (code, out, len(err)) == (1, "", 1), err
+    for text in texts:
+        assert text in err[0]
+    assert [path.name for path in Path().iterdir()] == ["m.tflite"]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -331,3 +333,14 @@ def test_onnx_reference_agrees_with_numpy(tmp_path: Path) -> None:
     (tmp_path / "bad.onnx").write_bytes(b"not a graph")
     with pytest.raises(UserError, match="cannot be read as onnx"):
         reference.load(tmp_path / "bad.onnx")
+
+
+def test_full_disk_leaves_no_run(build: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    def full(self: Path, _data: bytes) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self))
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    code, out, err = earkit(capsys, "profile", build, "--samples", "2", "-o", "run", "--json")
+    assert (code, out, len(err)) == (1, "", 1)
+    assert "disk is full" in err[0]
+    assert [path.name for path in Path().iterdir()] == ["build"]

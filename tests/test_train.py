@@ -20,6 +20,12 @@ FRAMES, BANDS, CLASSES = 6, 5, 3
 RECIPE = Recipe(epochs=4, batch=16, learning_rate=1e-2, mixup=0.3, masks=1)
 
 
+@pytest.fixture(autouse=True)
+def no_tracing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run step by step: compiling a graph costs more than these few steps."""
+    monkeypatch.setattr(train, "compile_options", lambda: {"run_eagerly": True})
+
+
 def tiny(seed: int = 0) -> Any:
     """Return a net with BatchNorm and dropout, so that hidden state shows."""
 

@@ -41,7 +41,7 @@ EAR_KERNEL uint32_t ear_four(const int8_t *from) {
 }
 #endif
 
-/* sums[2 * i + j] = row i of a times row j of b, two rows each, all `depth` apart; less_* are minus the zero-points. */
+/* sums[2 * i + j] = row i of a times row j of b, two rows each, `depth` apart; less_*: minus the zero-points. */
 EAR_KERNEL void ear_dot_square(const int8_t *a, const int8_t *b, int32_t depth, int32_t less_a, int32_t less_b,
                                int32_t *sums) {
     int32_t s0 = 0, s1 = 0, s2 = 0, s3 = 0, k = 0;

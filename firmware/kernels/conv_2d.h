@@ -39,17 +39,39 @@ EAR_KERNEL const int8_t *ear_conv_2d_column(struct ear_conv_2d s, const int8_t *
     return column_at;
 }
 
+/* The outputs of one group at one position. */
+EAR_KERNEL void ear_conv_2d_one(struct ear_conv_2d s, struct ear_output out, const int8_t *x, const int8_t *weights,
+                                const int32_t *channels, int8_t *y, int32_t group, int8_t *scratch) {
+    const int32_t depth = s.filter_rows * s.filter_columns * s.filter_channels;
+    const int32_t outputs = s.out_channels / (s.in_channels / s.filter_channels), first = group * outputs;
+    const int8_t *column = ear_conv_2d_column(s, x, group * s.filter_channels, 0, 0, scratch);
+    ear_matvec(out, column, weights + first * ((depth + 3) & ~3), channels + 3 * first, depth, outputs, y + first);
+}
+
+/* The same at two positions. */
+EAR_KERNEL void ear_conv_2d_two(struct ear_conv_2d s, struct ear_output out, const int8_t *x, const int8_t *weights,
+                                const int32_t *channels, int8_t *y, int32_t group, int32_t position, int8_t *scratch) {
+    const int32_t depth = s.filter_rows * s.filter_columns * s.filter_channels, row_bytes = (depth + 3) & ~3;
+    const int32_t outputs = s.out_channels / (s.in_channels / s.filter_channels), first = group * outputs;
+    const int8_t *columns[2];
+    for (int32_t i = 0; i < 2; ++i)
+        columns[i] = ear_conv_2d_column(s, x, group * s.filter_channels, (position + i) / s.out_columns,
+                                        (position + i) % s.out_columns, scratch + i * row_bytes);
+    y += position * s.out_channels + first;
+    ear_matvec_2(out, columns[0], columns[1], weights + first * row_bytes, channels + 3 * first, depth, outputs, y,
+                 y + s.out_channels);
+}
+
+/* Two positions at a time; an odd last one is computed together with its neighbour once more. */
 EAR_KERNEL void ear_conv_2d_plain(struct ear_conv_2d s, struct ear_output out, const int8_t *x, const int8_t *weights,
                                   const int32_t *channels, int8_t *y, int8_t *scratch) {
-    const int32_t depth = s.filter_rows * s.filter_columns * s.filter_channels;
-    const int32_t groups = s.in_channels / s.filter_channels, outputs = s.out_channels / groups;
-    for (int32_t row = 0; row < s.out_rows; ++row)
-        for (int32_t column = 0; column < s.out_columns; ++column)
-            for (int32_t group = 0; group < groups; ++group, y += outputs) {
-                const int8_t *from = ear_conv_2d_column(s, x, group * s.filter_channels, row, column, scratch);
-                ear_matvec(out, from, weights + group * outputs * ((depth + 3) & ~3), channels + 3 * group * outputs,
-                           depth, outputs, y);
-            }
+    const int32_t positions = s.out_rows * s.out_columns, groups = s.in_channels / s.filter_channels;
+    for (int32_t group = 0; group < groups; ++group) {
+        if (positions == 1)
+            ear_conv_2d_one(s, out, x, weights, channels, y, group, scratch);
+        for (int32_t i = 0; i < positions && positions > 1; i += 2)
+            ear_conv_2d_two(s, out, x, weights, channels, y, group, ear_min(i, positions - 2), scratch);
+    }
 }
 
 #if EAR_DSP

@@ -50,8 +50,14 @@ EAR_KERNEL void ear_fully_connected(struct ear_fully_connected s, struct ear_out
     }
 #endif
     (void)scratch;
-    for (int32_t i = 0; i < s.rows; ++i)
-        ear_matvec(out, x + i * s.depth, weights, channels, s.depth, s.outputs, y + i * s.outputs);
+    if (s.rows == 1)
+        ear_matvec(out, x, weights, channels, s.depth, s.outputs, y);
+    for (int32_t i = 0; i < s.rows && s.rows > 1; i += 2) {
+        const int32_t row = ear_min(i, s.rows - 2);
+        const int8_t *const first = x + row * s.depth;
+        int8_t *const to = y + row * s.outputs;
+        ear_matvec_2(out, first, first + s.depth, weights, channels, s.depth, s.outputs, to, to + s.outputs);
+    }
 }
 
 #endif

@@ -30,13 +30,65 @@ EAR_KERNEL int32_t ear_dot(const int8_t *x, const int8_t *w, int32_t depth, int3
     return sum;
 }
 
+/* Cores that gain when operands stay in registers for several products; others vectorise ear_dot. */
+#if defined(__thumb__) && !(defined(__ARM_FEATURE_MVE) && __ARM_FEATURE_MVE)
+#define EAR_BLOCKED 1
+#else
+#define EAR_BLOCKED 0
+#endif
+
 /* y[i] for each of `outputs` rows of weights, padded to whole words, and one column x of `depth` values. */
 EAR_KERNEL void ear_matvec(struct ear_output out, const int8_t *x, const int8_t *weights, const int32_t *channels,
                            int32_t depth, int32_t outputs, int8_t *y) {
-    for (int32_t i = 0; i < outputs; ++i, weights += (depth + 3) & ~3) {
+    const int32_t row_bytes = (depth + 3) & ~3;
+    int32_t i = 0;
+#if EAR_BLOCKED
+    for (; i + 1 < outputs; i += 2, weights += 2 * row_bytes) {
+        const int8_t *const a = weights, *const b = weights + row_bytes;
+        int32_t sum_a = channels[3 * i], sum_b = channels[3 * i + 3];
+        for (int32_t k = 0; k < depth; ++k) {
+            const int32_t value = x[k];
+            sum_a += value * a[k];
+            sum_b += value * b[k];
+        }
+        y[i] = ear_finish(out, ear_channel(channels, i), sum_a);
+        y[i + 1] = ear_finish(out, ear_channel(channels, i + 1), sum_b);
+    }
+#endif
+    for (; i < outputs; ++i, weights += row_bytes) {
         const struct ear_channel channel = ear_channel(channels, i);
         y[i] = ear_finish(out, channel, ear_dot(x, weights, depth, channel.bias));
     }
+}
+
+/* The same for two columns and their outputs. */
+EAR_KERNEL void ear_matvec_2(struct ear_output out, const int8_t *x0, const int8_t *x1, const int8_t *weights,
+                             const int32_t *channels, int32_t depth, int32_t outputs, int8_t *y0, int8_t *y1) {
+#if EAR_BLOCKED && __ARM_ARCH >= 7
+    const int32_t row_bytes = (depth + 3) & ~3;
+    int32_t i = 0;
+    for (; i + 1 < outputs; i += 2, weights += 2 * row_bytes) {
+        const int8_t *const a = weights, *const b = weights + row_bytes;
+        int32_t a0 = channels[3 * i], b0 = channels[3 * i + 3], a1 = a0, b1 = b0;
+        for (int32_t k = 0; k < depth; ++k) {
+            a0 += x0[k] * a[k];
+            b0 += x0[k] * b[k];
+            a1 += x1[k] * a[k];
+            b1 += x1[k] * b[k];
+        }
+        y0[i] = ear_finish(out, ear_channel(channels, i), a0);
+        y1[i] = ear_finish(out, ear_channel(channels, i), a1);
+        y0[i + 1] = ear_finish(out, ear_channel(channels, i + 1), b0);
+        y1[i + 1] = ear_finish(out, ear_channel(channels, i + 1), b1);
+    }
+    if (i < outputs) {
+        ear_matvec(out, x0, weights, channels + 3 * i, depth, 1, y0 + i);
+        ear_matvec(out, x1, weights, channels + 3 * i, depth, 1, y1 + i);
+    }
+#else
+    ear_matvec(out, x0, weights, channels, depth, outputs, y0);
+    ear_matvec(out, x1, weights, channels, depth, outputs, y1);
+#endif
 }
 
 #if EAR_DSP

@@ -26,8 +26,11 @@ EAR_KERNEL int32_t ear_scale(int32_t x, int32_t multiplier, int32_t shift) {
 
 EAR_KERNEL int32_t ear_narrow(int32_t x, int32_t low, int32_t high) {
 #if EAR_DSP
-    if (low == -128 && high == 127)
-        return __ssat(x, 8);
+    if (low == -128 && high == 127) {
+        int32_t narrow;
+        __asm("ssat %0, #8, %1" : "=r"(narrow) : "r"(x) : "cc");
+        return narrow;
+    }
 #endif
     return ear_clamp(x, low, high);
 }

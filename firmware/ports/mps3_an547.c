@@ -17,6 +17,7 @@
 #define SYSTICK_MASK 0xFFFFFFu
 
 #define NVIC_ENABLE_1 REGISTER(0xE000E104u)
+#define NVIC_DISABLE_1 REGISTER(0xE000E184u)
 #define NVIC_UNPEND_1 REGISTER(0xE000E284u)
 #define UART_IRQS (3u << 1)  // 33 and 34: receive and transmit of UART 0
 #define AIRCR REGISTER(0xE000ED0Cu)
@@ -33,11 +34,10 @@ void SysTick_Handler(void) { wraps++; }
 void port_init(void) {
     UART_DIVIDER = 16;
     UART_CONTROL = 0xB;  // transmit, receive, receive interrupt
-    NVIC_ENABLE_1 = UART_IRQS;
     SYSTICK_RELOAD = SYSTICK_MASK;
     SYSTICK_VALUE = 0;
     SYSTICK_CONTROL = SYSTICK_ON;
-    __asm volatile("cpsid i");  // interrupts only wake from WFI, except SysTick while counting
+    __asm volatile("cpsid i");  // the UART only wakes from WFI, SysTick is let in by port_counter
 }
 
 int32_t port_uart_read(void) { return UART_STATE & 2u ? (int32_t)(UART_DATA & 0xFFu) : -1; }
@@ -54,7 +54,9 @@ void port_idle(void) {
     SYSTICK_CONTROL = 0;
     UART_INTERRUPT = UART_RX_INTERRUPT;
     NVIC_UNPEND_1 = UART_IRQS;
+    NVIC_ENABLE_1 = UART_IRQS;
     if (!(UART_STATE & 2u)) __asm volatile("dsb\n wfi" ::: "memory");
+    NVIC_DISABLE_1 = UART_IRQS;
     SYSTICK_CONTROL = SYSTICK_ON;
 }
 
@@ -80,6 +82,7 @@ bool port_flash_program(uint32_t address, const uint32_t *words, uint32_t count)
 bool port_boot_pin(void) { return false; }
 
 _Noreturn void port_reset(void) {
+    while (UART_STATE & 1u) {}
     __asm volatile("dsb" ::: "memory");
     AIRCR = AIRCR_RESET;
     for (;;) {}
