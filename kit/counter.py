@@ -1,4 +1,4 @@
-"""The C side of the emulated boards: built with zig on first use, kept in the user's cache, called by Unicorn."""
+"""The C side of the emulated boards: built with zig on first use, cached, called by Unicorn."""
 
 from __future__ import annotations
 

@@ -35,8 +35,9 @@ STATUS = {
     4: "could not erase or program its flash: worn out or write-protected",
     5: "refused the image: it does not match its SHA-256; run `earkit flash` again",
 }
-_INFO = struct.Struct("<17I16s")
-_MEMORY = struct.Struct("<7I")
+_INFO = struct.Struct("<17I16s")  # ear_info_t
+UNIT_AT = 8  # of the numbers behind version and mode
+_MEMORY = struct.Struct("<7I")  # ear_memory_t
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class Info:
 
     version: int
     mode: Literal["boot", "app"]
+    build_id: str  # "" in the bootloader
     input_bytes: int
     output_bytes: int
     nodes: int
@@ -60,12 +62,11 @@ class Info:
     fault_address: int
     damaged: int  # frames that the board received damaged
     duplicates: int
-    build_id: str
 
 
 @dataclass(frozen=True)
 class Counts:
-    """One inference counted: `total` without any probe, `per_node` less the `overhead` of an empty interval each."""
+    """One inference counted: `total` without probes, `per_node` less the `overhead` of an empty interval."""
 
     total: int
     per_node: tuple[int, ...]
@@ -77,7 +78,7 @@ class Counts:
 
 @dataclass(frozen=True)
 class Result:
-    """One result of a stream: its window ended before sample `sample`; work counted since the result before."""
+    """One result of a stream: its window ended before sample `sample`; work since the result before."""
 
     sample: int
     output: Int8
@@ -147,12 +148,14 @@ class Device:
         info = self._front_end()
         needed = info.window + (info.frames - 1) * info.hop
         if samples.ndim != 1 or samples.size < needed:
-            raise UserError(f"{self.wire.name} needs {needed} samples for one input, got {samples.size}: use a longer clip")
-        results = self._stream([samples[:needed]], info.frames, features_only=True)
-        return next(iter(list(results))).output.reshape(info.frames, info.features)
+            raise UserError(
+                f"{self.wire.name} needs {needed} samples for one input, got {samples.size}: use more"
+            )
+        (result,) = self._stream([samples[:needed]], info.frames, features_only=True)
+        return result.output.reshape(info.frames, info.features)
 
     def stream(self, chunks: Iterable[npt.NDArray[np.int16] | int], hop_frames: int) -> Iterator[Result]:
-        """Send int16 samples at the model's rate; yield a result each `hop_frames` frames once the input is full.
+        """Send int16 samples at the model's rate; once the input is full, yield a result each `hop_frames`.
 
         An int among the chunks stands for that many samples which were lost before they got here.
         """
@@ -160,8 +163,8 @@ class Device:
 
     def memory(self) -> MemoryUse:
         """Return how much RAM the firmware has used so far, and whether the guards around it are whole."""
-        *sizes, stack, arena = _MEMORY.unpack(self._call(MEMORY))
-        return MemoryUse(*sizes, stack_intact=bool(stack), arena_intact=bool(arena))
+        stack, used, arena, touched, static, *intact = _MEMORY.unpack(self._call(MEMORY))
+        return MemoryUse(stack, used, arena, touched, static, bool(intact[0]), bool(intact[1]))
 
     def reset(self, to: Literal["boot", "app"]) -> None:
         """Reset the board into the bootloader or the application and greet it again.
@@ -175,7 +178,9 @@ class Device:
         self._info = self._read_info()
         if self._info.mode != to:
             crash = f"; the last one crashed at PC {self._info.fault_pc:#010x}" if self._info.fault_pc else ""
-            raise LinkError(f"{self.wire.name} stays in its bootloader: no valid application{crash}; run `earkit flash`")
+            raise LinkError(
+                f"{self.wire.name} stays in its bootloader: no valid application{crash}; run `earkit flash`"
+            )
 
     def write_image(self, image: bytes, progress: Progress = lambda *_: None) -> None:
         """Erase, write, verify and commit an application image; the board must be in its bootloader.
@@ -190,7 +195,9 @@ class Device:
         if info.mode != "boot":
             raise UserError(f"{self.wire.name} runs its application: reset it to the bootloader first")
         if len(image) > info.app_bytes:
-            raise UserError(f"image of {len(image)} bytes, {self.wire.name} has room for {info.app_bytes}: use a smaller model")
+            raise UserError(
+                f"image of {len(image)} bytes, {self.wire.name} holds {info.app_bytes}: shrink the model"
+            )
         for offset in range(0, len(image), info.page_bytes):
             self._call(ERASE, struct.pack("<I", offset))
             progress("erase", min(offset + info.page_bytes, len(image)), len(image))
@@ -207,17 +214,23 @@ class Device:
         if len(answer) != _INFO.size:
             raise LinkError(f"{self.wire.name} runs another firmware version: run `earkit flash`")
         version, mode, *numbers, build_id = _INFO.unpack(answer)
-        numbers[8] = "cycles" if numbers[8] else "instructions"
-        return Info(version, "app" if mode else "boot", *numbers, build_id.rstrip(b"\0").decode("ascii", "replace"))
+        values: list[Any] = list(numbers)
+        values[UNIT_AT] = "cycles" if values[UNIT_AT] else "instructions"
+        name = build_id.rstrip(b"\0").decode("ascii", "replace")
+        return Info(version, "app" if mode else "boot", name, *values)
 
     def _front_end(self) -> Info:
         if not self._info.window:
-            raise UserError(f"the model on {self.wire.name} has no front end: compile a bundle, or use `earkit run`")
+            raise UserError(
+                f"the model on {self.wire.name} has no front end: compile a bundle, or use `earkit run`"
+            )
         return self._info
 
     def _load(self, x: npt.NDArray[Any]) -> None:
         if x.dtype != np.int8 or x.size != self._info.input_bytes:
-            raise UserError(f"{self.wire.name} needs {self._info.input_bytes} int8 values, got {x.size} of {x.dtype}")
+            raise UserError(
+                f"{self.wire.name} needs {self._info.input_bytes} int8 values, got {x.size} of {x.dtype}"
+            )
         data = np.ascontiguousarray(x).tobytes()
         for offset in range(0, len(data), PIECE):
             self._link.send(_request(LOAD, struct.pack("<I", offset) + data[offset : offset + PIECE]))
@@ -241,7 +254,9 @@ class Device:
                     sent += chunk
                     continue
                 for piece in _pieces(chunk):
-                    self._link.send(_request(STREAM_DATA, struct.pack("<I", sent % 2**32) + piece), WORK_PATIENCE)
+                    self._link.send(
+                        _request(STREAM_DATA, struct.pack("<I", sent % 2**32) + piece), WORK_PATIENCE
+                    )
                     sent += len(piece) // 2
                 while message := self._link.poll():
                     yield self._result(message)
@@ -261,7 +276,10 @@ class Device:
             yield self._result(message)
 
     def _result(self, message: bytes) -> Result:
-        sample, dropped, count, output = *struct.unpack_from("<IIQ", data := self._data(STREAM_RESULT, message)), data[16:]
+        sample, dropped, count, output = (
+            *struct.unpack_from("<IIQ", data := self._data(STREAM_RESULT, message)),
+            data[16:],
+        )
         return Result(sample, np.frombuffer(output, np.int8), count, dropped)
 
     def _call(self, command: int, arguments: bytes = b"", patience: float = PATIENCE) -> bytes:
@@ -273,7 +291,9 @@ class Device:
         whole = bytearray()
         while True:
             if len(message) < 4 or message[0] != command | 0x80:
-                raise LinkError(f"{self.wire.name} answered {message[:4].hex(' ')} to command {command}: run `earkit flash`")
+                raise LinkError(
+                    f"{self.wire.name} answered {message[:4].hex()} to command {command}: run `earkit flash`"
+                )
             if message[1]:
                 raise LinkError(f"{self.wire.name} {STATUS.get(message[1], f'gave status {message[1]}')}")
             whole += message[4:]

@@ -1,4 +1,4 @@
-"""Stand-ins for boards and lines, shipped for tests: a board in a few lines of Python, and a line with faults."""
+"""Stand-ins shipped for tests: a board in a few lines of Python, and a line with faults."""
 
 from __future__ import annotations
 
@@ -107,7 +107,9 @@ class FaultyWire:
         if cut is not None and self._written + len(data) > cut:
             self._wire.write(data[: max(cut - self._written, 0)])
             self._written = cut
-            raise link.GoneError(f"{self.name} went away after {cut} bytes: plug it in again and repeat the command")
+            raise link.GoneError(
+                f"{self.name} went away after {cut} bytes: plug it in again and repeat the command"
+            )
         self._written += len(data)
         self._wire.write(self._spoil(data))
 
@@ -116,7 +118,10 @@ class FaultyWire:
         self._wire.close()
 
     def _spoil(self, data: bytes) -> bytes:
-        return b"".join(self._piece(piece + b"\0") for piece in data.split(b"\0")[:-1]) + data[data.rfind(b"\0") + 1 :]
+        return (
+            b"".join(self._piece(piece + b"\0") for piece in data.split(b"\0")[:-1])
+            + data[data.rfind(b"\0") + 1 :]
+        )
 
     def _piece(self, piece: bytes) -> bytes:
         draw, faults = self._random, self._faults

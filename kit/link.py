@@ -122,10 +122,14 @@ class Decoder:
         if not coded:
             return None
         plain = uncobs(coded)
-        if plain is None or not 8 <= len(plain) <= BODY + 8 or zlib.crc32(plain[:-4]) != int.from_bytes(plain[-4:], "little"):
+        if (
+            plain is None
+            or not 8 <= len(plain) <= BODY + 8
+            or zlib.crc32(plain[:-4]) != int.from_bytes(plain[-4:], "little")
+        ):
             self._spoil(coded)
             return None
-        return Frame(*HEADER.unpack(plain[:4]), plain[4:-4])
+        return Frame(plain[0], plain[1], plain[2], plain[3], plain[4:-4])
 
     def _spoil(self, data: bytes) -> None:
         self.damaged += 1
@@ -205,8 +209,10 @@ class Link:
             self._take(self.wire.read(0))
         return self._inbox.popleft() if self._inbox else None
 
-    def _until(self, done: Callable[[], bool], ask: Callable[[], bytes], patience: float, *, at_once: bool = False) -> None:
-        """Read until `done`; ask in each pause, give up `patience` seconds (or PROBES questions) after the last progress."""
+    def _until(
+        self, done: Callable[[], bool], ask: Callable[[], bytes], patience: float, *, at_once: bool = False
+    ) -> None:
+        """Read until `done`; ask in each pause, give up `patience` seconds (PROBES) after progress."""
         if at_once:
             self.wire.write(ask())
         asked, pause, start = 0, PAUSES[0], time.monotonic()
@@ -228,7 +234,9 @@ class Link:
     def _silence(self, patience: float) -> LinkError:
         name, seconds = self.wire.name, f"within {patience:.0f} s" if self.wire.live else "although it rests"
         if self._greeted:
-            return NoAnswerError(f"{name} stopped answering: no result {seconds}; reset the board and try again")
+            return NoAnswerError(
+                f"{name} stopped answering: no result {seconds}; reset the board and try again"
+            )
         if raw := self._decoder.leftover:
             return GarbageError(
                 f"{name} answers garbage ({raw.hex(' ')}): is this the board's port, its baud rate right, "
@@ -248,7 +256,7 @@ class Link:
 
     def _take(self, data: bytes) -> bool:
         """Handle received bytes; tell whether something moved on."""
-        return any([self._handle(frame) for frame in self._decoder.feed(data)])
+        return sum(self._handle(frame) for frame in self._decoder.feed(data)) > 0
 
     def _handle(self, frame: Frame) -> bool:
         if frame.kind == HELLO:
@@ -289,7 +297,7 @@ class Link:
             return False
         if version != VERSION:
             raise LinkError(
-                f"{self.wire.name} speaks version {version} of the link, this earkit {VERSION}: run `earkit flash`"
+                f"{self.wire.name} speaks link version {version}, this earkit {VERSION}: run `earkit flash`"
             )
         self._greeted, self.mode, self._limit = True, mode, frame.credit
         return True

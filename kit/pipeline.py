@@ -33,12 +33,13 @@ def compress(
     out: Path,
     *,
     board: str | None = None,
+    teacher: str | None = None,
     progress: Progress = silent,
     **choices: Any,
 ) -> Bundle:
     """Train, distil, prune and quantise `family` on `data` into the bundle `out`.
 
-    `choices` go to `quantize.compress.compress` as they are: teacher, held_out, seed, keep, epochs …
+    `choices` go to `quantize.compress.compress` as they are: held_out, seed, keep, epochs …
 
     Raises:
         UserError: any that the stages raise, or the finished model does not fit `board`.
@@ -51,8 +52,10 @@ def compress(
         raise UserError(f"no size {size!r} of {family}; known: {', '.join(sizes)}")
     if data != "synthetic" and not Path(data).exists():  # before Keras is imported, which takes a while
         raise UserError(f"{data}: no such data; give a folder, a manifest csv, or synthetic")
+    if teacher is not None and Path(teacher).suffix and not Path(teacher).exists():
+        raise UserError(f"{teacher}: no such teacher; give a model file, a size of the family, or none")
     import_keras()
-    made = stages.compress(family, size, data, out=out, progress=progress, **choices)
+    made = stages.compress(family, size, data, out=out, teacher=teacher, progress=progress, **choices)
     if target is not None:
         fits(made, target)
     return made

@@ -50,7 +50,7 @@ def _plain() -> Progress:
     def show(stage: str, done: int, total: int) -> None:
         nonlocal last
         now = time.monotonic()
-        if now - last >= HEARTBEAT:
+        if done and now - last >= HEARTBEAT:
             last = now
             print(f"{stage}: {done}/{total}", file=sys.stderr, flush=True)
 

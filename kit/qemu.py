@@ -37,7 +37,9 @@ class QemuMachine:
         self.board, self.flash, self.flash_changes = board, flash, 0
         found = shutil.which(PROGRAM)
         if found is None:
-            raise UserError(f"{board.name} needs QEMU, which is not installed: sudo apt install qemu-system-arm")
+            raise UserError(
+                f"{board.name} needs QEMU, which is not installed: sudo apt install qemu-system-arm"
+            )
         self._program = found
         self._folder = tempfile.TemporaryDirectory(prefix="earkit-qemu-")
         self._place = Path(self._folder.name)
@@ -114,8 +116,16 @@ class QemuMachine:
             *(self._program, "-M", MACHINE, "-display", "none", "-nodefaults"),
             *("-icount", "shift=5,sleep=off", "-action", "reboot=shutdown,shutdown=pause"),
             *("-chardev", f"socket,id=uart,path={self._place}/uart", "-serial", "chardev:uart"),
-            *("-chardev", f"socket,id=monitor,path={self._place}/monitor", "-mon", "chardev=monitor,mode=control"),
-            *("-device", f"loader,file={self._place}/flash,addr={self.board.flash_memory.origin},force-raw=on"),
+            *(
+                "-chardev",
+                f"socket,id=monitor,path={self._place}/monitor",
+                "-mon",
+                "chardev=monitor,mode=control",
+            ),
+            *(
+                "-device",
+                f"loader,file={self._place}/flash,addr={self.board.flash_memory.origin},force-raw=on",
+            ),
             *("-device", f"loader,file={self._place}/letter,addr={self._handover},force-raw=on"),
         ]
         errors = (self._place / "errors").open("wb")
@@ -146,7 +156,10 @@ class QemuMachine:
 
     def _said(self) -> str:
         lines = (self._place / "errors").read_text(errors="replace").strip().splitlines()
-        return next((line for line in lines if "fatal" in line or "rror" in line), lines[-1] if lines else "no message")
+        return next(
+            (line for line in lines if "fatal" in line or "rror" in line),
+            lines[-1] if lines else "no message",
+        )
 
     def _events(self) -> list[dict[str, Any]]:
         try:
@@ -196,7 +209,7 @@ class QemuMachine:
         if magic == FAULT:
             at = f", address {address:#010x}" if address else ""
             raise UserError(
-                f"{self.board.name} crashed at PC {where:#010x}{at}; reset it, or compile and flash the model again"
+                f"{self.board.name} crashed at PC {where:#010x}{at}; reset it, or compile and flash again"
             )
 
     def _end(self) -> None:
@@ -210,4 +223,6 @@ class QemuMachine:
         self._process = None
 
     def _gone(self, error: Exception) -> UserError:
-        return UserError(f"{PROGRAM} ended while {self.board.name} was running ({self._said()}; {error}): repeat the command")
+        return UserError(
+            f"{PROGRAM} ended under {self.board.name} ({self._said()}; {error}): repeat the command"
+        )

@@ -16,7 +16,7 @@ class PortError(LinkError):
 
 
 def ports() -> dict[str, str]:
-    """Return the serial ports of this machine, device → `vvvv:pppp` of its USB adapter ("" when it has none)."""
+    """Return this machine's serial ports: device → `vvvv:pppp` of its USB adapter, "" without one."""
     from serial.tools import list_ports
 
     return {
@@ -37,8 +37,12 @@ def find(board: Board) -> str:
     if len(fitting) == 1:
         return fitting[0]
     if fitting:
-        raise PortError(f"{len(fitting)} boards may be {board.name} ({', '.join(fitting)}): choose one with --port")
-    raise PortError(f"no {board.name} found on a serial port ({_listing(seen)}): plug it in, or name its port with --port")
+        raise PortError(
+            f"{len(fitting)} boards may be {board.name} ({', '.join(fitting)}): choose one with --port"
+        )
+    raise PortError(
+        f"no {board.name} found on a serial port ({_listing(seen)}): plug it in, or name its port with --port"
+    )
 
 
 class SerialWire:
@@ -66,7 +70,7 @@ class SerialWire:
             raise _explain(self.name, error) from None
 
     def read(self, timeout: float) -> bytes:
-        """Return what has come, waiting at most `timeout` seconds for the first byte; GoneError if unplugged."""
+        """Return what has come, waiting at most `timeout` seconds for it; GoneError if unplugged."""
         try:
             self._port.timeout = timeout
             first = self._port.read(1)
@@ -87,7 +91,9 @@ class SerialWire:
         self._port.close()
 
     def _gone(self, error: Exception) -> GoneError:
-        return GoneError(f"{self.name} went away ({error}): check the cable, plug it in again and repeat the command")
+        return GoneError(
+            f"{self.name} went away ({error}): check the cable, plug it in again and repeat the command"
+        )
 
 
 def _explain(name: str, error: Exception) -> PortError:
@@ -99,11 +105,17 @@ def _explain(name: str, error: Exception) -> PortError:
             f"or add the udev rule {RULE % identifier}"
         )
     if number in (errno.EAGAIN, errno.EBUSY) or "exclusively lock" in text:
-        return PortError(f"{name} is busy: another program has it open; close its serial monitor and try again")
+        return PortError(
+            f"{name} is busy: another program has it open; close its serial monitor and try again"
+        )
     if number in (errno.ENOENT, errno.ENXIO, errno.ENODEV):
-        return PortError(f"{name}: no such port ({_listing(ports())}): plug the board in, or name its port with --port")
+        return PortError(
+            f"{name}: no such port ({_listing(ports())}): plug the board in, or name its port with --port"
+        )
     return PortError(f"{name} cannot be opened ({text}): name another port with --port ({_listing(ports())})")
 
 
 def _listing(seen: dict[str, str]) -> str:
-    return "ports here: " + (", ".join(f"{device} {identifier}".strip() for device, identifier in seen.items()) or "none")
+    return "ports here: " + (
+        ", ".join(f"{device} {identifier}".strip() for device, identifier in seen.items()) or "none"
+    )

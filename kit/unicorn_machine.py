@@ -1,4 +1,4 @@
-"""An emulated Cortex-M0+ to M33: Unicorn runs the instructions, kit/virtual_board.c is everything around the core."""
+"""An emulated Cortex-M0+ to M33: Unicorn is the core, kit/virtual_board.c everything around it."""
 
 from __future__ import annotations
 
@@ -58,17 +58,24 @@ class UnicornMachine:
         core.mem_map(SYSTEM, 0x1000)
         handle, hook = core._uch, ctypes.c_size_t()
         on_block, on_read, on_write = (
-            ctypes.cast(getattr(self._c, name), ctypes.c_void_p) for name in ("ear_on_block", "ear_on_read", "ear_on_write")
+            ctypes.cast(getattr(self._c, name), ctypes.c_void_p)
+            for name in ("ear_on_block", "ear_on_read", "ear_on_write")
         )
         failed = uclib.uc_mmio_map(handle, REGISTERS, 0x1000, on_read, self._me, on_write, self._me)
         failed = failed or uclib.uc_hook_add(
-            handle, ctypes.byref(hook), unicorn.UC_HOOK_BLOCK, on_block, self._me, ctypes.c_uint64(1), ctypes.c_uint64(0)
+            handle,
+            ctypes.byref(hook),
+            unicorn.UC_HOOK_BLOCK,
+            on_block,
+            self._me,
+            ctypes.c_uint64(1),
+            ctypes.c_uint64(0),
         )
         if failed:
             raise unicorn.UcError(failed)
         core.hook_add(unicorn.UC_HOOK_MEM_INVALID, self._note_address)
         self._c.ear_reset(self._me)
-        stack, entry = (int.from_bytes(self._flash[at : at + 4], "little") for at in (0, 4))
+        stack, entry = (int.from_bytes(self._flash.raw[at : at + 4], "little") for at in (0, 4))
         core.reg_write(arm.UC_ARM_REG_SP, stack)
         core.reg_write(arm.UC_ARM_REG_PC, entry | 1)
         return core
@@ -140,10 +147,16 @@ class UnicornMachine:
         self._fault_address = address
         return False
 
+    def _holds_code(self, address: int) -> bool:
+        regions = (self.board.flash_memory, self.board.ram_memory)
+        return any(region.origin <= address < region.origin + region.size for region in regions)
+
     def _fault(self) -> UserError:
         where = self._core.reg_read(arm.UC_ARM_REG_PC) & ~1
         what = "illegal instruction"
-        if self._fault_address is not None:
+        if not self._holds_code(where):
+            what = "no code there"
+        elif self._fault_address is not None:
             what = f"no memory or no permission at {self._fault_address:#010x}"
         return UserError(
             f"{self.board.name} crashed at PC {where:#010x}: {what}; "

@@ -1,4 +1,4 @@
-"""Virtual boards: an emulated board as a wire, whose flash contents live in a file like those of a real one."""
+"""Virtual boards: an emulated board as a wire; a file holds its flash between runs."""
 
 from __future__ import annotations
 
@@ -64,7 +64,9 @@ class VirtualBoard:
         UserError: the emulator is missing, or the file has another size than the board's flash.
     """
 
-    def __init__(self, board: Board, flash: bytes | Path, *, boot: bytes | None = None, limit: int = LIMIT) -> None:
+    def __init__(
+        self, board: Board, flash: bytes | Path, *, boot: bytes | None = None, limit: int = LIMIT
+    ) -> None:
         self.board, self.name, self.limit = board, board.name, limit
         self._file = flash if isinstance(flash, Path) else None
         content = _contents(board, flash)
@@ -156,7 +158,8 @@ def _contents(board: Board, flash: bytes | Path) -> bytes:
     else:
         data = b"\xff" * size
     if len(data) != size:
-        raise UserError(f"{flash if isinstance(flash, Path) else 'flash'}: {len(data)} bytes, {board.name} has {size}: delete it")
+        place = flash if isinstance(flash, Path) else "the flash"
+        raise UserError(f"{place} has {len(data)} bytes, {board.name} {size}: delete it")
     return data
 
 

@@ -152,6 +152,8 @@ def plan(
     loaded.config(size)  # refuses a wrong size before the data is read
     name = teachers.identity(loaded, size, teacher)
     file = Path(teacher) if teacher is not None and name.startswith("file ") else None
+    if file is not None:
+        teachers.opened(file)  # a damaged one is refused before hours of work
     splits = prepare.load(
         str(data), held_out=held_out, seed=seed, clips_per_class=clips_per_class, progress=progress
     )

@@ -194,13 +194,15 @@ def _add(job: Any, pattern: str, precision: str) -> None:
 
 
 def outputs(model: bytes) -> dict[str, tuple[int, tuple[str, ...]]]:
-    """Return, by the name of each op's output: how many values it has, and the outputs of the ops that read it."""
+    """Return, by the name of each op's output: its number of values, and the outputs of its readers."""
     graph = _parse(model).subgraphs[0]
     names = [graph.tensors[op.outputs[-1]].name.decode() for op in graph.operators]
     found = {}
     for name, op in zip(names, graph.operators, strict=True):
         index = op.outputs[-1]
-        readers = tuple(n for n, other in zip(names, graph.operators, strict=True) if index in list(other.inputs))
+        readers = tuple(
+            n for n, other in zip(names, graph.operators, strict=True) if index in list(other.inputs)
+        )
         found[name] = (int(np.prod(graph.tensors[index].shape)), readers)
     return found
 
@@ -243,17 +245,23 @@ def mend_monotone(model: bytes) -> bytes:
 
 def run(model: bytes, samples: Array) -> Array:
     """Return the output of a float or int8 model with LiteRT for float32 samples (N, …) as float32 (N, …)."""
-    from ai_edge_litert.interpreter import Interpreter
-
-    interpreter = Interpreter(model_content=model, num_threads=1)
-    interpreter.allocate_tensors()
-    entry, end = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
+    loaded = interpreter(model)
+    entry, end = loaded.get_input_details()[0], loaded.get_output_details()[0]
     rows = []
     for sample in samples:
-        interpreter.set_tensor(entry["index"], _encode(sample[None], entry))
-        interpreter.invoke()
-        rows.append(_decode(interpreter.get_tensor(end["index"])[0], end))
+        loaded.set_tensor(entry["index"], _encode(sample[None], entry))
+        loaded.invoke()
+        rows.append(_decode(loaded.get_tensor(end["index"])[0], end))
     return np.stack(rows)
+
+
+def interpreter(model: bytes) -> Any:
+    """Return LiteRT's interpreter of `model`, ready to run."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    loaded = Interpreter(model_content=model, num_threads=1)
+    loaded.allocate_tensors()
+    return loaded
 
 
 def _encode(values: Array, detail: dict[str, Any]) -> Array:

@@ -86,8 +86,9 @@ def seconds(clips: Sequence[Clip], rate: int = 16_000) -> float:
 def training(
     splits: Splits, fe: FrontEnd, recipe: Recipe, seed: int, work: Work, progress: Progress
 ) -> Examples:
-    """Return the features of training and validation for `fe`, in as many versions as `recipe` asks."""
-    versions = recipe.versions(len(splits.train))
+    """Return the features of training and validation for `fe`, in as many versions as `recipe` uses."""
+    clips = len(splits.train)
+    versions = min(recipe.versions(clips), recipe.epochs * -(-recipe.examples // clips))
     sound = {"fe": asdict(fe), "versions": versions, "sound": asdict(recipe.sound)}
 
     def make() -> dict[str, npt.NDArray[Any]]:

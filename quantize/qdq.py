@@ -95,10 +95,15 @@ def refuse_asymmetric(model: Any) -> None:
 
 def run(model: bytes, samples: Array) -> Array:
     """Return the logits (N, classes) of an ONNX model of batch 1 with onnxruntime."""
+    loaded = session(model)
+    name = loaded.get_inputs()[0].name
+    return np.concatenate(
+        [loaded.run(None, {name: sample[None].astype(np.float32)})[0] for sample in samples]
+    )
+
+
+def session(model: bytes) -> Any:
+    """Return `model` loaded by onnxruntime, on the CPU."""
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
-    return np.concatenate(
-        [session.run(None, {name: sample[None].astype(np.float32)})[0] for sample in samples]
-    )
+    return onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])

@@ -106,6 +106,22 @@ def trained(
     )
 
 
+def opened(path: Path) -> Callable[[Floats], Floats] | dict[str, npt.NDArray[Any]]:
+    """Return what hears in the file `path`, or the `names` and `logits` of an .npz.
+
+    Raises:
+        UserError: the file is damaged or holds something else.
+    """
+    if path.suffix != ".npz":
+        return HEARING[path.suffix](path)
+    arrays = checkpoint.read(path)
+    if set(arrays) != {"names", "logits"} or len(arrays["names"]) != len(arrays["logits"]):
+        raise UserError(
+            f"{path}: needs `names` (N) and `logits` (N, classes), it has {', '.join(sorted(arrays))}"
+        )
+    return arrays
+
+
 def from_file(path: Path, splits: Splits, x: Floats, test: Windows) -> Teacher:
     """Return the teacher in a file, which must take the student's features.
 
@@ -114,9 +130,9 @@ def from_file(path: Path, splits: Splits, x: Floats, test: Windows) -> Teacher:
     Raises:
         UserError: the file is damaged, or its shapes do not fit.
     """
-    if path.suffix == ".npz":
-        return Teacher(f"{path.name}, logits", _stored(path, splits, len(x)), test, None)
-    hear = HEARING[path.suffix](path)
+    hear = opened(path)
+    if isinstance(hear, dict):
+        return Teacher(f"{path.name}, logits", _stored(path, hear, splits, len(x)), test, None)
     try:
         logits = hear(x)
         outputs = hear(frontend.to_float(test.values))
@@ -132,12 +148,7 @@ def from_file(path: Path, splits: Splits, x: Floats, test: Windows) -> Teacher:
     return Teacher(path.name, logits, test, outputs, runtime=path.suffix[1:])
 
 
-def _stored(path: Path, splits: Splits, count: int) -> Floats:
-    arrays = checkpoint.read(path)
-    if set(arrays) != {"names", "logits"} or len(arrays["names"]) != len(arrays["logits"]):
-        raise UserError(
-            f"{path}: needs `names` (N) and `logits` (N, classes), it has {', '.join(sorted(arrays))}"
-        )
+def _stored(path: Path, arrays: Mapping[str, npt.NDArray[Any]], splits: Splits, count: int) -> Floats:
     row = {str(name): index for index, name in enumerate(arrays["names"])}
     missing = [clip.name for clip in splits.train.clips if clip.name not in row]
     if missing:
@@ -149,19 +160,28 @@ def _stored(path: Path, splits: Splits, count: int) -> Floats:
 def _keras(path: Path) -> Callable[[Floats], Floats]:
     import keras
 
-    try:
-        net = keras.models.load_model(path, compile=False, safe_mode=True)
-    except Exception as error:
-        raise UserError(f"{path}: Keras cannot load it: {' '.join(str(error).split())[:200]}") from None
+    net = _whole(path, lambda: keras.models.load_model(path, compile=False, safe_mode=True))
     return lambda x: train.predict(net, x)
 
 
 def _onnx(path: Path) -> Callable[[Floats], Floats]:
-    return lambda x: qdq.run(path.read_bytes(), x).astype(np.float32)
+    model = path.read_bytes()
+    _whole(path, lambda: qdq.session(model))
+    return lambda x: qdq.run(model, x).astype(np.float32)
 
 
 def _tflite(path: Path) -> Callable[[Floats], Floats]:
-    return lambda x: int8.run(path.read_bytes(), x)
+    model = path.read_bytes()
+    _whole(path, lambda: int8.interpreter(model))
+    return lambda x: int8.run(model, x)
+
+
+def _whole(path: Path, load: Callable[[], Any]) -> Any:
+    """Return what `load` gives; whatever a library says of a damaged file becomes one line."""
+    try:
+        return load()
+    except Exception as error:
+        raise UserError(f"{path}: cannot be loaded: {' '.join(str(error).split())[:200]}") from None
 
 
 HEARING: Mapping[str, Callable[[Path], Callable[[Floats], Floats]]] = {

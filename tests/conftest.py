@@ -4,17 +4,33 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+import boards
+from kit import cli
 from models.frontend import FrontEnd
 
 ROOT = Path(__file__).parent.parent
 TINY = FrontEnd(bands=16, window=512, hop=484, frames=33)  # 33 frames cover 1 s exactly
 CLIPS_PER_CLASS = 16
+NO_QEMU = pytest.mark.skipif(shutil.which("qemu-system-arm") is None, reason="needs qemu-system-arm")
+VIRTUAL = [  # every emulated board, for parametrize
+    pytest.param(name, marks=NO_QEMU) if boards.load(name).emulator == "qemu" else name
+    for name in boards.names()
+    if boards.load(name).kind == "virtual"
+]
+
+
+def earkit(capsys: pytest.CaptureFixture[str], *argv: str | Path) -> tuple[int, str, list[str]]:
+    """Run the command line; return exit code, stdout and the lines of stderr."""
+    code = cli.main([str(part) for part in argv])
+    out, err = capsys.readouterr()
+    return code, out, err.splitlines()
 
 
 def shared_folder() -> Path:
@@ -79,6 +95,14 @@ def tiny_build(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     out = tmp_path_factory.mktemp("builds") / "tiny"
     pipeline.compile(tiny_bundle, "virtual-m4", out)
     return out
+
+
+@pytest.fixture
+def build(tiny_build: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Give a copy of the tiny build as ./build, to spoil at will; the current folder is empty otherwise."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(tiny_build, "build")
+    return Path("build")
 
 
 @pytest.fixture

@@ -64,7 +64,9 @@ def attentive(x: Any) -> Any:
     from keras import layers, ops
 
     x = layers.Dense(16)(x)
-    scores = ops.softmax(ops.matmul(layers.Dense(16)(x) * 0.25, ops.transpose(layers.Dense(16)(x), (0, 2, 1))))
+    scores = ops.softmax(
+        ops.matmul(layers.Dense(16)(x) * 0.25, ops.transpose(layers.Dense(16)(x), (0, 2, 1)))
+    )
     x = x + ops.matmul(scores, layers.Dense(16)(x))
     d = x - ops.mean(x, axis=-1, keepdims=True)
     x = d * ops.rsqrt(ops.mean(d * d, axis=-1, keepdims=True) + 1e-6)
@@ -97,6 +99,24 @@ def int8_tflite(body: str) -> bytes:
     from quantize import int8
 
     return int8.quantise(float_tflite(body), samples(64), worker=worker())
+
+
+@functools.cache
+def family(name: str) -> tuple[Any, Any, bytes, bytes]:
+    """Return an untrained micro net of a family, its front end, its float .tflite and its ONNX."""
+    import tempfile
+
+    from models import registry
+    from quantize import export
+
+    made = registry.load(name)
+    config = made.sizes["micro"]
+    untrained = made.net(config, 7)
+    with tempfile.TemporaryDirectory() as folder:
+        tflite, onnx = Path(folder) / "net.tflite", Path(folder) / "net.onnx"
+        export.both(untrained, tflite, onnx, worker=worker())
+        assert sorted(path.name for path in Path(folder).iterdir()) == ["net.onnx", "net.tflite"]
+        return untrained, made.frontend(config), tflite.read_bytes(), onnx.read_bytes()
 
 
 def tflm(model: bytes, inputs: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:

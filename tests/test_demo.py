@@ -10,16 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from conftest import earkit
 
-from kit import cli, pipeline, runs
+from kit import pipeline, runs
 
 Capture = pytest.CaptureFixture[str]
-
-
-def earkit(capsys: Capture, *argv: str | Path) -> tuple[int, str, list[str]]:
-    code = cli.main([str(part) for part in argv])
-    out, err = capsys.readouterr()
-    return code, out, err.splitlines()
 
 
 @pytest.fixture

@@ -13,30 +13,15 @@ from typing import Any
 import numpy as np
 import pytest
 import tflite_writer
+from conftest import VIRTUAL, earkit
 
-import boards
 from boards.errors import UserError
-from kit import cli, heldout, measure, profile, reference, runs
+from kit import heldout, measure, profile, reference, runs
 from kit.device import Device
 from quantize import bundle as bundles
 
 Capture = pytest.CaptureFixture[str]
 ORIGINS = {"measured", "emulated", "estimated"}
-UNICORN = [name for name in boards.names() if boards.load(name).emulator == "unicorn"]
-
-
-def earkit(capsys: Capture, *argv: str | Path) -> tuple[int, str, list[str]]:
-    code = cli.main([str(part) for part in argv])
-    out, err = capsys.readouterr()
-    return code, out, err.splitlines()
-
-
-@pytest.fixture
-def build(tiny_build: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Give a copy of the tiny build as ./build; the current folder is empty otherwise."""
-    monkeypatch.chdir(tmp_path)
-    shutil.copytree(tiny_build, "build")
-    return Path("build")
 
 
 @pytest.fixture(scope="session")
@@ -129,7 +114,7 @@ def test_counts_are_exact_and_repeat(
     assert again["per_op"] == profiled[0]["per_op"]
 
 
-@pytest.mark.parametrize("board", UNICORN)
+@pytest.mark.parametrize("board", VIRTUAL)
 def test_bare_model_agrees_with_the_host_on_every_board(
     board: str, tiny_model: Path, tmp_path: Path, capsys: Capture
 ) -> None:

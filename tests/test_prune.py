@@ -23,12 +23,6 @@ SIZES = [(name, size) for name in registry.names() for size in registry.card(nam
 CLASSES = 3
 
 
-@pytest.fixture(autouse=True)
-def no_tracing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run step by step: compiling a graph costs more than these few steps."""
-    monkeypatch.setattr(train, "compile_options", lambda: {"run_eagerly": True})
-
-
 def thin(family: registry.Family, size: str) -> Any:
     config = family.config(size, seconds=1.0)
     for group in family.groups(config):

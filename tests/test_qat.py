@@ -1,4 +1,4 @@
-"""QAT: the same rounding as the converter's, gradients that pass, BatchNorm at rest, and int8 that gets better."""
+"""QAT: the converter's rounding, gradients that pass, BatchNorm at rest, and int8 that gets better."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def sorted_by_band() -> Examples:
 
 
 def fragile(examples: Examples) -> Any:
-    """Return a net that solves it, with one hidden unit scaled up 400 times and back: PTQ drowns the others."""
+    """Return a net that solves it, one hidden unit scaled up 400 times and back: PTQ drowns the others."""
     from keras import layers
 
     net = small_nets.net(lambda x: layers.Dense(12, activation="relu", name="hidden")(layers.Flatten()(x)))

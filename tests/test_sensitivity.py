@@ -15,7 +15,7 @@ from quantize import export, int8, sensitivity
 
 
 def lopsided(x: Any) -> Any:
-    """One hidden unit is 300 times as large as the others, and scaled back behind: int8 steps drown the rest."""
+    """One hidden unit is 300 times as large as the others, and scaled back: int8 steps drown the rest."""
     from keras import layers, ops
 
     scale = np.array([300.0] + [1.0] * 7, np.float32)

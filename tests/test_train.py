@@ -17,7 +17,7 @@ from models.checkpoint import CheckpointError, copied
 from models.train import Recipe, TrainingError
 
 FRAMES, BANDS, CLASSES = 6, 5, 3
-RECIPE = Recipe(epochs=4, batch=16, learning_rate=1e-2, mixup=0.3, masks=1)
+RECIPE = Recipe(epochs=4, batch=45, learning_rate=1e-2, mixup=0.3, masks=1)
 
 
 @pytest.fixture(autouse=True)
@@ -75,7 +75,7 @@ def killer(after: int) -> Callable[[str, int, int], None]:
 
 
 def test_learns_and_repeats_itself() -> None:
-    recipe = replace(RECIPE, epochs=10, learning_rate=0.02, mixup=0.0, masks=0)
+    recipe = replace(RECIPE, epochs=8, learning_rate=0.03, mixup=0.0, masks=0)
     net, history = trained(recipe=recipe)
     assert history.validation_accuracy[history.best] > 0.9
     assert history.validation_loss[history.best] == min(history.validation_loss)

@@ -91,8 +91,7 @@ def compile_model(
         _compile(made, board, graph, planned, toolchain)
         body = Elf((made / "firmware.elf").read_bytes()).image(board.app_origin + image.HEADER_BYTES)
         (made / "firmware.bin").write_bytes(image.pack(body, build_id))
-        boot = Elf((made / "boot.elf").read_bytes()).image(board.flash_memory.origin)
-        (made / "boot.bin").write_bytes(boot)
+        _write_boot(made, board)
         record = {
             "schema": SCHEMA,
             "name": name,
@@ -192,6 +191,10 @@ def _boot(out: Path, board: Board, kind: Toolchain) -> None:
         toolchain.compile(sources, (firmware.ROOT,), board, script, partial, "s", toolchain=kind)
         os.replace(partial, cached)
     shutil.copyfile(cached, out)
+
+
+def _write_boot(made: Path, board: Board) -> None:
+    (made / "boot.bin").write_bytes(Elf((made / "boot.elf").read_bytes()).image(board.flash_memory.origin))
 
 
 def _build_id(text: str, model: bytes, board: Board, kind: Toolchain) -> str:

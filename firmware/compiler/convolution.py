@@ -11,8 +11,8 @@ from firmware.compiler import fixed_point, ops
 from firmware.compiler.graph import Array, Graph, Node, Tensor
 
 EXACT_FLOAT32 = 1 << 24  # integers below this are exact in float32
-DSP_BOUND = 1 << 23  # |sums| below this fit the upper 24 bits of a paired sum, see matmul_dsp.h
-DSP_SHIFTS = range(-22, 0)  # that the short requantisation of matmul_dsp.h can do without overflow
+NARROW = 1 << 23  # |sums| below this fit the upper 24 bits of a paired sum, see matmul_dsp.h
+NARROW_SHIFTS = range(-22, 0)  # that the short requantisation of matmul.h can do without overflow
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,8 @@ class Channels:
     out_zero: int
     low: int
     high: int
-    dsp: bool  # whether the kernels of matmul_dsp.h compute every possible sum exactly
+    narrow: bool  # every possible sum and shift suits the short requantisation of matmul.h
+    paired: bool  # and the weights are in an order of their own where EAR_DSP
 
     def requantise(self, accumulator: Array) -> npt.NDArray[np.int8]:
         """Return the int8 outputs of accumulators (…, channels) that hold sum(x * w), without bias."""
@@ -113,7 +114,14 @@ class Channels:
 
     def literal(self) -> str:
         """Return the C literal of what all channels share."""
-        return ops.literal("ear_output", zero=self.out_zero, low=self.low, high=self.high, dsp=int(self.dsp))
+        return ops.literal(
+            "ear_output",
+            zero=self.out_zero,
+            low=self.low,
+            high=self.high,
+            narrow=int(self.narrow),
+            paired=int(self.paired),
+        )
 
     def table(self) -> npt.NDArray[np.int32]:
         """Return the kernels' int32 table (channels, 3): bias, multiplier, right shift less one."""
@@ -136,9 +144,10 @@ def channels(graph: Graph, node: Node, axis: int) -> Channels:
     multiplier, shift = fixed_point.quantise_multipliers(np.broadcast_to(scales / out_scale, (count,)))
     low, high = fixed_point.activation_range(node.options["fused_activation_function"], out_scale, out_zero)
     bound = np.abs(bias) + 128 * np.abs(data).sum(axis=others)
-    shifts = set(shift.tolist()) <= set(DSP_SHIFTS)
-    dsp = bool((bound < DSP_BOUND).all() and shifts and data.min() > -128)
-    return Channels(bias, multiplier, shift, out_zero, low, high, dsp)
+    shifts = set(shift.tolist()) <= set(NARROW_SHIFTS)
+    narrow = bool((bound < NARROW).all() and shifts)
+    paired = bool(narrow and data.min() > -128)
+    return Channels(bias, multiplier, shift, out_zero, low, high, narrow, paired)
 
 
 def check_weighted(graph: Graph, node: Node, axis: int) -> None:

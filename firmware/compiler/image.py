@@ -56,5 +56,7 @@ def unpack(image: bytes) -> Header:
         raise UserError(f"firmware image of version {version}, this earkit knows {VERSION}: build it again")
     body = image[HEADER_BYTES : HEADER_BYTES + length]
     if len(body) != length or hashlib.sha256(body).digest() != digest:
-        raise UserError(f"firmware image: the body ({len(body)} of {length} bytes) does not match its SHA-256: build it again")
+        raise UserError(
+            f"firmware image: {len(body)} of {length} body bytes do not match the SHA-256: build it again"
+        )
     return Header(length, digest, name.rstrip(b"\0").decode("ascii", "replace"))

@@ -82,7 +82,7 @@ EAR_KERNEL void ear_depthwise_dsp(struct ear_depthwise_conv_2d s, struct ear_out
 EAR_KERNEL void ear_depthwise_position(struct ear_depthwise_conv_2d s, struct ear_output out, struct ear_patch patch,
                                        const void *weights, const int32_t *channels, int8_t *y) {
 #if EAR_DSP
-    if (out.dsp) {
+    if (out.paired) {
         ear_depthwise_dsp(s, out, patch, weights, channels, y);
         return;
     }

@@ -11,10 +11,13 @@ struct ear_fully_connected {
 #if EAR_DSP
 EAR_KERNEL void ear_fully_connected_widen(struct ear_fully_connected s, const int8_t *x, int32_t lane, int32_t lanes,
                                           int8_t *scratch) {
-    const int32_t padded = (s.depth + 3) & ~3;
-    ear_word *const widened = (ear_word *)(void *)(scratch + padded);
-    if (s.depth % 4)
-        x = memcpy(scratch, x, (size_t)s.depth);
+    ear_word *const widened = (ear_word *)(void *)scratch;
+    if (s.depth % 4) {
+        int8_t *const whole = scratch + 2 * lanes * ((s.depth + 3) & ~3);
+        ear_copy(whole, x, s.depth);
+        ear_fill(whole + s.depth, 0, 4 - s.depth % 4);
+        x = whole;
+    }
     ear_widen(x, s.depth, lanes, widened + 2 * lane);
 }
 
@@ -22,8 +25,7 @@ EAR_KERNEL void ear_fully_connected_widen(struct ear_fully_connected s, const in
 EAR_KERNEL void ear_fully_connected_dsp(struct ear_fully_connected s, struct ear_output out, const int8_t *x,
                                         const ear_word *weights, const int32_t *channels, int8_t *y, int8_t *scratch) {
     const int32_t padded = (s.depth + 3) & ~3;
-    const ear_word *const widened = (const ear_word *)(const void *)(scratch + padded);
-    memset(scratch + s.depth, 0, (size_t)(padded - s.depth));
+    const ear_word *const widened = (const ear_word *)(const void *)scratch;
     if (s.rows == 1) {
         ear_fully_connected_widen(s, x, 0, 1, scratch);
         ear_matmul_1(out, widened, weights, channels, padded / 4, s.outputs, y);
@@ -40,11 +42,11 @@ EAR_KERNEL void ear_fully_connected_dsp(struct ear_fully_connected s, struct ear
 #endif
 
 /* x: (rows, depth); y: (rows, outputs); weights: rows of depth, padded to whole words; channels: see ear_channel;
- * scratch: 5 rows of weights. */
+ * scratch: 2 rows of weights for each of the two rows of x computed together, and another unless depth is whole words. */
 EAR_KERNEL void ear_fully_connected(struct ear_fully_connected s, struct ear_output out, const int8_t *x,
                                     const void *weights, const int32_t *channels, int8_t *y, int8_t *scratch) {
 #if EAR_DSP
-    if (out.dsp) {
+    if (out.paired) {
         ear_fully_connected_dsp(s, out, x, weights, channels, y, scratch);
         return;
     }

@@ -4,9 +4,11 @@
 
 #include "../ear.h"
 
-/* What the output channels share. dsp: the weights are in the paired order of matmul_dsp.h where EAR_DSP. */
+/* What the output channels share.
+ * narrow: every |sum| < 2^23 and every right shift is 1..22, so that the short requantisation is exact;
+ * paired: the weights are in the order of matmul_dsp.h, or of depthwise_conv_2d.h, where EAR_DSP. */
 struct ear_output {
-    int32_t zero, low, high, dsp;
+    int32_t zero, low, high, narrow, paired;
 };
 
 /* A row of the table of channels: bias (input zero-point folded in), multiplier, right shift less one. */
@@ -19,7 +21,27 @@ EAR_KERNEL struct ear_channel ear_channel(const int32_t *channels, int32_t chann
     return (struct ear_channel){ row[0], row[1], row[2] };
 }
 
+/* round(round(sum * multiplier / 2^31) / 2^(right + 1)) + zero for twice a narrow sum: the second rounding constant
+ * holds the zero-point, and halves move away from zero by one less for negative sums. */
+EAR_KERNEL int8_t ear_finish_twice(struct ear_output out, struct ear_channel channel, int32_t twice) {
+    const int32_t rounding = ear_shift_left(2 * out.zero + 1, channel.right);
+    int32_t scaled;
+#if EAR_DSP
+    __asm("smmlar %0, %1, %2, %3" : "=r"(scaled) : "r"(twice), "r"(channel.multiplier), "r"(rounding));
+    scaled = (scaled + (twice >> 31)) >> channel.right;
+    __asm("ssat %0, #8, %1, asr #1" : "=r"(scaled) : "r"(scaled));
+    if (out.low == -128 && out.high == 127)
+        return (int8_t)scaled;
+#else
+    scaled = (int32_t)(((int64_t)twice * channel.multiplier + 0x80000000) >> 32) + rounding;
+    scaled = ((scaled + (twice >> 31)) >> channel.right) >> 1;
+#endif
+    return (int8_t)ear_clamp(scaled, out.low, out.high);
+}
+
 EAR_KERNEL int8_t ear_finish(struct ear_output out, struct ear_channel channel, int32_t sum) {
+    if (out.narrow)
+        return ear_finish_twice(out, channel, ear_shift_left(sum, 1));
     const int32_t scaled = ear_requantise(sum, channel.multiplier, -1 - channel.right);
     return (int8_t)ear_clamp(scaled + out.zero, out.low, out.high);
 }
@@ -31,7 +53,7 @@ EAR_KERNEL int32_t ear_dot(const int8_t *x, const int8_t *w, int32_t depth, int3
 }
 
 /* Cores that gain when operands stay in registers for several products; others vectorise ear_dot. */
-#if defined(__thumb__) && !(defined(__ARM_FEATURE_MVE) && __ARM_FEATURE_MVE)
+#if defined(__thumb__) && __ARM_ARCH >= 7 && !(defined(__ARM_FEATURE_MVE) && __ARM_FEATURE_MVE)
 #define EAR_BLOCKED 1
 #else
 #define EAR_BLOCKED 0
@@ -47,9 +69,8 @@ EAR_KERNEL void ear_matvec(struct ear_output out, const int8_t *x, const int8_t 
         const int8_t *const a = weights, *const b = weights + row_bytes;
         int32_t sum_a = channels[3 * i], sum_b = channels[3 * i + 3];
         for (int32_t k = 0; k < depth; ++k) {
-            const int32_t value = x[k];
-            sum_a += value * a[k];
-            sum_b += value * b[k];
+            sum_a += x[k] * a[k];
+            sum_b += x[k] * b[k];
         }
         y[i] = ear_finish(out, ear_channel(channels, i), sum_a);
         y[i + 1] = ear_finish(out, ear_channel(channels, i + 1), sum_b);
@@ -64,7 +85,7 @@ EAR_KERNEL void ear_matvec(struct ear_output out, const int8_t *x, const int8_t 
 /* The same for two columns and their outputs. */
 EAR_KERNEL void ear_matvec_2(struct ear_output out, const int8_t *x0, const int8_t *x1, const int8_t *weights,
                              const int32_t *channels, int32_t depth, int32_t outputs, int8_t *y0, int8_t *y1) {
-#if EAR_BLOCKED && __ARM_ARCH >= 7
+#if EAR_BLOCKED
     const int32_t row_bytes = (depth + 3) & ~3;
     int32_t i = 0;
     for (; i + 1 < outputs; i += 2, weights += 2 * row_bytes) {

@@ -73,16 +73,6 @@ EAR_KERNEL struct ear_sums ear_start(const int32_t *channels, int32_t channel, i
     return (struct ear_sums){ a, (int32_t)((uint32_t)a + ((uint32_t)b << 8)) };
 }
 
-/* Requantises twice a sum: one multiply-add with rounding, then the second rounding with the zero-point in it. */
-EAR_KERNEL int8_t ear_finish_twice(struct ear_output out, struct ear_channel channel, int32_t twice) {
-    const int32_t rounding = ear_shift_left(2 * out.zero + 1, channel.right);
-    int32_t scaled;
-    __asm("smmlar %0, %1, %2, %3" : "=r"(scaled) : "r"(twice), "r"(channel.multiplier), "r"(rounding));
-    scaled = (scaled + (twice >> 31)) >> channel.right;
-    __asm("ssat %0, #8, %1, asr #1" : "=r"(scaled) : "r"(scaled));
-    return (int8_t)(out.low == -128 && out.high == 127 ? scaled : ear_clamp(scaled, out.low, out.high));
-}
-
 EAR_KERNEL int32_t ear_twice_a(struct ear_sums sums) {
     return ear_shift_left(sums.a, 1);
 }

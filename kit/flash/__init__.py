@@ -32,4 +32,6 @@ def flash(build: Build, port: str | None, progress: Progress = lambda *_: None) 
             return
     if len(failures) == 1:
         raise failures[0]
-    raise UserError("; ".join(f"{way}: {error}" for way, error in zip(build.board.flash, failures, strict=True)))
+    raise UserError(
+        "; ".join(f"{way}: {error}" for way, error in zip(build.board.flash, failures, strict=True))
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from boards.errors import UserError
 from kit.device import Device, Progress
@@ -26,7 +26,7 @@ def flash(build: Build, port: str | None, progress: Progress) -> None:
 
 
 def connect(build: Build, port: str | None) -> Device:
-    """Return the build's board, whatever it runs; a virtual one whose application is dead is in its bootloader.
+    """Return the build's board, whatever it runs; a virtual one with a dead application: its bootloader.
 
     Raises:
         UserError: the port cannot be opened, or nothing answers.
@@ -39,7 +39,7 @@ def connect(build: Build, port: str | None) -> Device:
         wire = VirtualBoard(board, build.path / FLASH_FILE, boot=build.boot)
     else:
         wire = SerialWire(port, board)
-    origin = "emulated" if isinstance(wire, VirtualBoard) else "measured"
+    origin: Literal["emulated", "measured"] = "emulated" if isinstance(wire, VirtualBoard) else "measured"
     try:
         try:
             return Device(wire, origin)
@@ -66,4 +66,6 @@ def update(device: Device, build: Build, progress: Progress) -> None:
         device.wire.release_boot_pin()
     device.reset("app")
     if (runs := device.info().build_id) != build.build_id:
-        raise UserError(f"{device.wire.name} runs build {runs} after flashing {build.build_id}: flash it again")
+        raise UserError(
+            f"{device.wire.name} runs build {runs} after flashing {build.build_id}: flash it again"
+        )

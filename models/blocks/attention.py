@@ -29,6 +29,8 @@ class Encoder:
     positions: int
     layers: tuple[Layer, ...]
     segments: int = 0
+    kernel: int = 1  # frames that the embedding sees at once
+    context: int = 0  # taps of a depthwise convolution over time that is added to the embedding
     activation: Literal["relu", "gelu", "sigmoid_gelu"] = "sigmoid_gelu"
     attention_bias: bool = True  # a bias of query, key and value
     dropout: float = 0.0
@@ -98,8 +100,12 @@ def encode(x: Any, encoder: Encoder) -> Any:
 
     Devlin et al. 2018, arXiv 1810.04805.
     """
-    x = layers.Dense(encoder.width, name="embed")(x)
-    x = LayerNorm(name="embed_norm")(Positions(encoder.positions, encoder.segments, name="embed_position")(x))
+    x = layers.Conv1D(encoder.width, encoder.kernel, padding="same", name="embed")(x) if encoder.kernel>1 else layers.Dense(encoder.width, name="embed")(x)
+    if encoder.context:
+        x = x + layers.DepthwiseConv1D(encoder.context, padding="same", name="embed_context")(x)
+    if encoder.positions:
+        x = Positions(encoder.positions, encoder.segments, name="embed_position")(x)
+    x = LayerNorm(name="embed_norm")(x)
     x = layers.Dropout(encoder.dropout, name="embed_dropout")(x)
     for number, layer in enumerate(encoder.layers, 1):
         name = f"layer{number}"

@@ -52,7 +52,9 @@ def call(graph: Graph, node: Node) -> Call:
     window = convolution.window(graph, node, (rows, columns))
     channels = convolution.channels(graph, node, axis=0)
     if depth != x.shape[3]:  # groups
-        channels = replace(channels, dsp=False)
+        channels = replace(channels, paired=False)
+    lanes = min(y.shape[1] * y.shape[2], 2)
+    direct = rows == columns == 1 and depth % 4 == 0 and not any((*window.before, *window.after))
     packed = convolution.pack_rows(weights.reshape(count, -1))
     shape = literal(
         "ear_conv_2d",
@@ -78,8 +80,8 @@ def call(graph: Graph, node: Node) -> Call:
         "conv_2d",
         (shape, channels.literal(), "{in0}", "{weights}", "{channels}", "{out0}", "{scratch}"),
         {"weights": packed, "channels": channels.table()},
-        dsp_constants={"weights": convolution.pair_rows(packed)} if channels.dsp else {},
-        scratch=5 * packed.shape[1],
+        dsp_constants={"weights": convolution.pair_rows(packed)} if channels.paired else {},
+        scratch=packed.shape[1] * (2 * lanes + (not direct)),
     )
 
 

@@ -49,7 +49,7 @@ def call(graph: Graph, node: Node) -> Call:
     window = convolution.window(graph, node, (weights.shape[1], weights.shape[2]))
     channels = convolution.channels(graph, node, axis=3)
     if x.shape[3] != y.shape[3] or x.shape[3] < QUAD:
-        channels = replace(channels, dsp=False)
+        channels = replace(channels, paired=False)
     taps = weights.reshape(-1, weights.shape[3])
     shape = literal(
         "ear_depthwise_conv_2d",
@@ -74,7 +74,7 @@ def call(graph: Graph, node: Node) -> Call:
         "depthwise_conv_2d",
         (shape, channels.literal(), "{in0}", "{weights}", "{channels}", "{out0}", "{scratch}"),
         {"weights": taps, "channels": channels.table()},
-        dsp_constants={"weights": _quads(taps)} if channels.dsp else {},
+        dsp_constants={"weights": _quads(taps)} if channels.paired else {},
         scratch=taps.shape[0] * x.shape[3],
     )
 

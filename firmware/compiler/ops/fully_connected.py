@@ -45,9 +45,10 @@ def call(graph: Graph, node: Node) -> Call:
     weights = require_constant(graph, node, tensor(graph, node, 1))
     channels = convolution.channels(graph, node, axis=0)
     packed = convolution.pack_rows(weights)
+    rows = x.elements // weights.shape[1]
     shape = literal(
         "ear_fully_connected",
-        rows=x.elements // weights.shape[1],
+        rows=rows,
         depth=weights.shape[1],
         outputs=weights.shape[0],
     )
@@ -55,8 +56,8 @@ def call(graph: Graph, node: Node) -> Call:
         "fully_connected",
         (shape, channels.literal(), "{in0}", "{weights}", "{channels}", "{out0}", "{scratch}"),
         {"weights": packed, "channels": channels.table()},
-        dsp_constants={"weights": convolution.pair_rows(packed)} if channels.dsp else {},
-        scratch=5 * packed.shape[1],
+        dsp_constants={"weights": convolution.pair_rows(packed)} if channels.paired else {},
+        scratch=packed.shape[1] * (2 * min(rows, 2) + (weights.shape[1] % 4 > 0)),
     )
 
 

@@ -1,0 +1,177 @@
+"""The firmware's own sources: images, linker scripts, sizes, and each compiler for each core."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import shutil
+import struct
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import boards
+import firmware
+from boards.errors import UserError
+from firmware.compiler import image, link_script, toolchain
+from firmware.compiler.elf import Elf
+from kit import device
+from kit.virtual import VirtualBoard
+
+RUNTIME_LIMIT = 6 * 1024  # bytes of application without model and front end, on the M4
+MODEL_H = """
+#include <stdint.h>
+#define EAR_BUILD_ID "stand-in"
+#define EAR_INPUT_BYTES 8
+#define EAR_OUTPUT_BYTES 8
+#define EAR_ARENA_BYTES 16
+#define EAR_NODES 1
+#define EAR_FRONTEND 0
+extern int8_t *const ear_input, *const ear_output;
+void ear_model_init(void);
+void ear_model_invoke(void (*before)(uint32_t node));
+int ear_arena_intact(void);
+uint32_t ear_arena_high_water(void);
+"""
+MODEL_C = """
+#include "model.h"
+static int8_t memory[16];
+int8_t *const ear_input = memory, *const ear_output = memory + 8;
+void ear_model_init(void) {}
+void ear_model_invoke(void (*before)(uint32_t node)) {
+    if (before) before(0);
+    for (uint32_t i = 0; i < 8; i++) ear_output[i] = ear_input[7 - i];
+    if (before) before(1);
+}
+int ear_arena_intact(void) { return 1; }
+uint32_t ear_arena_high_water(void) { return 16; }
+"""
+COMPILERS = [
+    "zig",
+    pytest.param(
+        "gcc",
+        marks=pytest.mark.skipif(shutil.which("arm-none-eabi-gcc") is None, reason="no arm-none-eabi-gcc"),
+    ),
+]
+
+
+@settings(max_examples=50, deadline=None)
+@given(body=st.binary(min_size=1, max_size=3000), name=st.text("0123456789abcdef", min_size=1, max_size=16))
+def test_an_image_is_unpacked_as_it_was_packed(body: bytes, name: str) -> None:
+    packed = image.pack(body, name)
+    header = image.unpack(packed)
+    assert packed[image.HEADER_BYTES :][: len(body)] == body
+    assert len(packed) == image.HEADER_BYTES + header.length
+    assert header.sha256 == hashlib.sha256(packed[image.HEADER_BYTES :]).digest()
+    assert header.build_id == name
+
+
+@settings(max_examples=100, deadline=None)
+@given(data=st.binary(max_size=700))
+def test_nothing_else_is_an_image(data: bytes) -> None:
+    with pytest.raises(UserError, match="image"):
+        image.unpack(data)
+    with pytest.raises(UserError, match="image"):
+        image.unpack(struct.pack("<I", image.MAGIC) + data)
+
+
+def test_an_image_of_another_version_is_named() -> None:
+    packed = bytearray(image.pack(b"body", "id"))
+    packed[4] = 9
+    import zlib
+
+    fields = bytes(packed[: image.FIELDS.size])
+    packed[image.FIELDS.size : image.USED_BYTES] = struct.pack("<I", zlib.crc32(fields))
+    with pytest.raises(UserError, match="version 9"):
+        image.unpack(bytes(packed))
+
+
+@pytest.mark.parametrize("name", ["", "x" * 17, "ü"])
+def test_a_build_id_has_its_bounds(name: str) -> None:
+    with pytest.raises(ValueError, match=r"build id|ascii"):
+        image.pack(b"body", name)
+
+
+def stand_in(folder: Path, board: boards.Board, kind: toolchain.Toolchain) -> tuple[bytes, bytes, Elf]:
+    """Return bootloader, application body and its ELF, around a model of no size."""
+    (folder / "model.h").write_text(MODEL_H)
+    (folder / "model.c").write_text(MODEL_C)
+    found = []
+    for which, sources in (("boot", firmware.BOOT), ("app", (*firmware.APP, folder / "model.c"))):
+        out = folder / f"{which}.elf"
+        inputs = (*sources, firmware.port(board.port))
+        script = link_script.script(board, "boot" if which == "boot" else "app")
+        toolchain.compile(inputs, (folder, firmware.ROOT), board, script, out, "s", toolchain=kind)
+        found.append(Elf(out.read_bytes()))
+    boot, app = found
+    return (
+        boot.image(board.flash_memory.origin),
+        app.image(board.app_origin + image.HEADER_BYTES),
+        app,
+    )
+
+
+@pytest.mark.parametrize("kind", COMPILERS)
+@pytest.mark.parametrize("name", boards.names())
+def test_every_board_builds_small_and_runs(name: str, kind: toolchain.Toolchain, tmp_path: Path) -> None:
+    board = boards.load(name)
+    boot, app, elf = stand_in(tmp_path, board, kind)
+    assert len(boot) <= boards.BOOT_BYTES // 2
+    assert board.core != "cortex-m4" or len(app) <= RUNTIME_LIMIT
+    used = [part for part in elf.sections() if part.address >= board.ram_memory.origin]
+    assert {part.name for part in used} >= {".stack", ".bss"}
+    if board.emulator != "unicorn":
+        return
+    content = boot.ljust(boards.BOOT_BYTES, b"\xff") + image.pack(app, "stand-in")
+    with device.Device(VirtualBoard(board, content)) as running:
+        import numpy as np
+
+        assert running.info().build_id == "stand-in"
+        assert running.infer(np.arange(8, dtype=np.int8)).tolist() == [7, 6, 5, 4, 3, 2, 1, 0]
+        assert running.memory().stack_high_water < 1024
+
+
+@pytest.mark.parametrize("which", ["boot", "app"])
+@pytest.mark.parametrize("name", boards.names())
+def test_linker_scripts_keep_to_the_boards_memories(name: str, which: str, tmp_path: Path) -> None:
+    board = boards.load(name)
+    text = link_script.script(board, "boot" if which == "boot" else "app")
+    flash, ram = board.flash_memory, board.ram_memory
+    start = flash.origin if which == "boot" else board.app_origin + image.HEADER_BYTES
+    size = boards.BOOT_BYTES if which == "boot" else flash.origin + flash.size - start
+    assert f"ORIGIN = {start:#010x}, LENGTH = {size:#x}" in text
+    assert f"ORIGIN = {ram.origin:#010x}, LENGTH = {ram.size - link_script.HANDOVER_BYTES:#x}" in text
+
+
+def test_an_application_too_large_for_flash_does_not_link(tmp_path: Path) -> None:
+    board = boards.load("virtual-m4")
+    small = board.flash_memory.model_copy(update={"size": boards.BOOT_BYTES + 2048})
+    with pytest.raises(UserError):
+        stand_in(tmp_path, board.model_copy(update={"memory": {**board.memory, "flash": small}}), "zig")
+
+
+def test_the_python_and_c_headers_name_the_same_numbers() -> None:
+    from kit import link
+
+    text = (firmware.ROOT / "link.h").read_text()
+    for name, value in {"EAR_LINK_VERSION": link.VERSION, "EAR_LINK_BODY": link.BODY}.items():
+        assert f"#define {name} {value}u" in text
+    for name in ("HELLO", "DATA", "ACK", "PROBE", "ECHO"):
+        assert f"EAR_{name} = {getattr(link, name)}," in text
+    names = (
+        "INFO",
+        "LOAD",
+        "INFER",
+        "PROFILE",
+        "STREAM_START",
+        "STREAM_DATA",
+        "STREAM_STOP",
+        "STREAM_RESULT",
+    )
+    for name in (*names, "MEMORY", "RESET", "ERASE", "WRITE", "VERIFY", "COMMIT"):
+        assert f"EAR_{name} = {getattr(device, name)}," in text
+    fields = {field.name for field in dataclasses.fields(device.Info)}
+    for name in fields - {"mode", "build_id"}:
+        assert name in text

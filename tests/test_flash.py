@@ -1,0 +1,233 @@
+"""Flashing over the link: whole, refused, and cut off at many places; the bootloader always answers."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import boards
+from boards.errors import UserError
+from firmware.compiler import image as images
+from firmware.compiler.build import Build, load
+from kit import device as devices
+from kit import flash
+from kit.device import Device
+from kit.fake_link import Faults, FaultyWire
+from kit.flash import serial
+from kit.link import GoneError, LinkError
+from kit.virtual import VirtualBoard
+
+
+@pytest.fixture(scope="module")
+def whole(tiny_build: Path) -> Build:
+    return load(tiny_build)
+
+
+@pytest.fixture
+def build(whole: Build, tmp_path: Path) -> Build:
+    """Give a build of our own: its directory will hold the board's flash."""
+    shutil.copytree(whole.path, tmp_path / "build", ignore=shutil.ignore_patterns("board.flash"))
+    return dataclasses.replace(whole, path=tmp_path / "build")
+
+
+def empty_board(build: Build) -> VirtualBoard:
+    return VirtualBoard(build.board, b"", boot=build.boot)
+
+
+def test_the_verb_flashes_and_the_board_remembers(build: Build) -> None:
+    seen: list[tuple[str, int, int]] = []
+    flash.flash(build, None, lambda *step: seen.append(step))
+    assert {stage for stage, _, _ in seen} == {"erase", "write"}
+    assert all(0 < done <= total == len(build.image) for _, done, total in seen)
+    assert seen[-1] == ("write", len(build.image), len(build.image))
+    assert (build.path / serial.FLASH_FILE).stat().st_size == build.board.flash_memory.size
+    again: list[str] = []
+    with devices.open(build, None, lambda stage, *_: again.append(stage)) as device:
+        assert device.info().build_id == build.build_id
+    assert again == []
+
+
+def test_open_flashes_a_virtual_board_that_runs_something_else(build: Build) -> None:
+    flash.flash(build, None)
+    body = build.image[images.HEADER_BYTES :].replace(build.build_id.encode(), b"another-build-id")
+    other = dataclasses.replace(
+        build, build_id="another-build-id", image=images.pack(body, "another-build-id")
+    )
+    with devices.open(other, None) as device:
+        assert device.info().build_id == "another-build-id"
+
+
+def test_a_virtual_board_has_no_port(build: Build) -> None:
+    with pytest.raises(UserError, match="leave --port /dev/ttyX out"):
+        flash.flash(build, "/dev/ttyX")
+
+
+def test_a_dead_application_is_replaced(build: Build) -> None:
+    dead = images.pack(
+        struct.pack("<II", 0x2000_1000, build.board.app_origin + 0x209) + b"\x00\xde" * 8, "dead"
+    )
+    with Device(VirtualBoard(build.board, build.path / serial.FLASH_FILE, boot=build.boot)) as device:
+        device.write_image(dead)
+    with pytest.raises(UserError, match="crashed"):
+        Device(VirtualBoard(build.board, build.path / serial.FLASH_FILE))
+    with devices.open(build, None) as device:
+        assert device.info().build_id == build.build_id
+
+
+def test_an_empty_board_stays_in_its_bootloader(build: Build) -> None:
+    with Device(empty_board(build)) as device:
+        assert device.info().mode == "boot"
+        with pytest.raises(LinkError, match="no valid application.*earkit flash"):
+            device.reset("app")
+        assert device.info().mode == "boot"
+
+
+def test_stay_and_boot_pin(build: Build) -> None:
+    wire = empty_board(build)
+    with Device(wire) as device:
+        device.write_image(build.image)
+        device.reset("app")
+        device.reset("boot")
+        device.reset("boot")
+        device.reset("app")
+        wire.power_cycle()
+        assert Device(wire).info().mode == "app"
+        wire.power_cycle(boot_pin=True)
+        assert Device(wire).info().mode == "boot"
+        wire.power_cycle()
+        assert Device(wire).info().mode == "app"
+
+
+@pytest.mark.parametrize("part", [0.0, 0.02, 0.1, 0.5, 0.9, 0.99, 0.997])
+def test_an_update_cut_off_anywhere_can_be_done_again(build: Build, part: float) -> None:
+    wire = empty_board(build)
+    Device(wire).write_image(build.image)  # an old application is there
+    wire.power_cycle()
+    Device(wire).reset("boot")
+    with pytest.raises(GoneError, match="went away"):
+        Device(FaultyWire(wire, Faults(cut_after=int(part * len(build.image)) + 60), 0)).write_image(
+            build.image
+        )
+    wire.power_cycle()
+    device = Device(wire)
+    mode = device.info().mode
+    assert mode == ("app" if part == 0.0 else "boot")  # nothing was erased yet, or nothing is valid any more
+    if mode == "app":
+        device.reset("boot")
+    device.write_image(build.image)
+    device.reset("app")
+    assert device.info().build_id == build.build_id
+
+
+def test_flashing_over_a_bad_line(build: Build) -> None:
+    wire = FaultyWire(empty_board(build), Faults(loss=0.05, damage=0.05, repeat=0.05, noise=0.05), 4)
+    with Device(wire) as device:
+        device.write_image(build.image)
+        device.reset("app")
+        assert device.info().build_id == build.build_id
+
+
+@pytest.mark.parametrize("place", [0, 4, 8, 12, 44, 60, images.HEADER_BYTES, -1])
+def test_a_damaged_image_is_refused_before_anything_is_erased(build: Build, place: int) -> None:
+    damaged = bytearray(build.image)
+    damaged[place] ^= 1
+    wire = empty_board(build)
+    with Device(wire) as device:
+        before = wire.flash_contents()
+        with pytest.raises(UserError, match=r"image"):
+            device.write_image(bytes(damaged))
+        assert wire.flash_contents() == before
+
+
+def test_the_bootloader_itself_refuses_a_wrong_sha256(build: Build) -> None:
+    other = images.pack(build.image[images.HEADER_BYTES :][::-1], build.build_id)
+    for header in (
+        other[: images.USED_BYTES],
+        bytes(images.USED_BYTES),
+        build.image[: images.USED_BYTES - 1] + b"x",
+    ):
+        with Device(empty_board(build)) as device:
+            write_body(device, build)
+            with pytest.raises(UserError, match="does not match its SHA-256"):
+                device._call(devices.COMMIT, header)
+            with pytest.raises(LinkError, match="no valid application"):
+                device.reset("app")
+
+
+def write_body(device: Device, build: Build) -> None:
+    for offset in range(0, len(build.image), device.info().page_bytes):
+        device._call(devices.ERASE, struct.pack("<I", offset))
+    for offset in range(images.HEADER_BYTES, len(build.image), devices.PIECE):
+        piece = build.image[offset : offset + devices.PIECE]
+        device._link.send(devices._request(devices.WRITE, struct.pack("<I", offset) + piece))
+
+
+def test_a_flipped_bit_in_flash_keeps_the_application_from_starting(build: Build) -> None:
+    content = bytearray(build.boot.ljust(boards.BOOT_BYTES, b"\xff") + build.image)
+    content[boards.BOOT_BYTES + 2000] ^= 4
+    with Device(VirtualBoard(build.board, bytes(content))) as device:
+        assert device.info().mode == "boot"
+
+
+def test_the_bootloader_computes_sha256(build: Build) -> None:
+    import hashlib
+
+    data = np.random.default_rng(0).bytes(1000)
+    content = build.boot.ljust(boards.BOOT_BYTES + images.HEADER_BYTES, b"\xff") + data
+    with Device(VirtualBoard(build.board, content)) as device:
+        for length in (*range(130), 500, 1000):
+            digest = device._call(devices.VERIFY, struct.pack("<I", length))
+            assert digest == hashlib.sha256(data[:length]).digest()
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "says"),
+    [
+        (devices.ERASE, struct.pack("<I", 2**31), "out of range"),
+        (devices.ERASE, b"\0", "out of range"),
+        (devices.VERIFY, struct.pack("<I", 2**32 - 1), "out of range"),
+        (devices.COMMIT, b"\0" * 10, "out of range"),
+        (devices.INFER, b"", "does not know"),
+    ],
+)
+def test_the_bootloader_refuses_nonsense(build: Build, command: int, arguments: bytes, says: str) -> None:
+    with Device(empty_board(build)) as device, pytest.raises(UserError, match=says):
+        device._call(command, arguments)
+
+
+@pytest.mark.parametrize("offset", [0, 511, 514, 2**32 - 4, 2**31])
+def test_the_bootloader_writes_nowhere_else(build: Build, offset: int) -> None:
+    wire = empty_board(build)
+    with Device(wire) as device:
+        before = wire.flash_contents()
+        device._link.send(devices._request(devices.WRITE, struct.pack("<I", offset) + bytes(8)))
+        device.info()
+        assert wire.flash_contents() == before
+
+
+def test_an_image_too_large_is_refused(build: Build) -> None:
+    huge = images.pack(bytes(build.board.app_size), "huge")
+    with Device(empty_board(build)) as device, pytest.raises(UserError, match=r"image of \d+ bytes"):
+        device.write_image(huge)
+
+
+def test_a_real_board_with_another_build_is_not_flashed_unasked(
+    build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = dataclasses.replace(build, board=build.board.model_copy(update={"kind": "mcu"}))
+    monkeypatch.setattr(serial, "connect", lambda *_: Device(empty_board(build)))
+    with pytest.raises(UserError, match="runs its bootloader.*earkit flash"):
+        devices.open(real, "/dev/ttyX")
+
+
+def test_every_method_that_a_board_names_exists() -> None:
+    from importlib import import_module
+
+    for name in boards.names():
+        for method in boards.load(name).flash:
+            assert callable(import_module(f"kit.flash.{method}").flash)

@@ -1,0 +1,377 @@
+"""The link: frames against published vectors, the C end against the Python end, and a line with every fault."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import struct
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import boards
+import firmware
+from firmware.compiler import toolchain
+from kit import link, serial_port
+from kit.fake_link import FakeLink, Faults, FaultyWire
+
+few = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+messages = st.lists(st.binary(min_size=4, max_size=link.BODY), min_size=1, max_size=4)
+HELLO = link.encode(link.HELLO, 0, 0, 0, struct.pack("<II", link.VERSION, 7))
+
+
+class DeviceEnd:
+    """firmware/link.c compiled for the host with undefined behaviour trapping."""
+
+    def __init__(self, library: ctypes.CDLL) -> None:
+        self._c, self._buffer = library, ctypes.create_string_buffer(1 << 16)
+        self._c.host_say.restype = ctypes.c_bool
+        self._c.host_init()
+
+    def feed(self, data: bytes, *, busy: bool = False) -> None:
+        (self._c.host_feed_busy if busy else self._c.host_feed)(data, len(data))
+
+    def waiting(self) -> int:
+        return int(self._c.host_waiting())
+
+    def say(self, data: bytes) -> bool:
+        return bool(self._c.host_say(data, len(data)))
+
+    def said(self) -> bytes:
+        length = self._c.host_said(self._buffer)
+        return self._buffer.raw[:length]
+
+    def heard(self) -> list[bytes]:
+        length = self._c.host_heard(self._buffer)
+        data, found = self._buffer.raw[:length], []
+        while data:
+            size = int.from_bytes(data[:2], "little")
+            found.append(data[2 : 2 + size])
+            data = data[2 + size :]
+        return found
+
+
+class DeviceWire:
+    """The C end as a wire: what is written is heard, each message is echoed as an answer."""
+
+    name, live = "C end", False
+
+    def __init__(self, end: DeviceEnd) -> None:
+        self.end = end
+        self.answers: list[bytes] = []
+
+    def read(self, timeout: float) -> bytes:
+        if self.answers and self.end.say(self.answers[0]):
+            self.answers.pop(0)
+        return self.end.said()
+
+    def write(self, data: bytes) -> None:
+        self.end.feed(data)
+        self.answers += self.end.heard()
+
+    def close(self) -> None:
+        """Nothing to give back."""
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
+    out = tmp_path_factory.mktemp("link") / "link.so"
+    toolchain.host_library(Path(__file__).with_name("link_host.c"), (firmware.ROOT,), out)
+    return ctypes.CDLL(str(out))
+
+
+@pytest.fixture
+def end(library: ctypes.CDLL) -> DeviceEnd:
+    return DeviceEnd(library)
+
+
+@pytest.mark.parametrize(
+    ("plain", "coded"),
+    [  # Cheshire and Baker 1999, and the usual edge cases around 254
+        (b"", "01"),
+        (b"\0", "0101"),
+        (b"\0\0", "010101"),
+        (b"\x11\x22\0\x33", "0311220233"),
+        (b"\x11\x22\x33\x44", "0511223344"),
+        (b"\x11\0\0\0", "0211010101"),
+        (bytes(range(1, 255)), "ff" + bytes(range(1, 255)).hex() + "01"),
+        (bytes(range(1, 256)), "ff" + bytes(range(1, 255)).hex() + "02ff"),
+    ],
+)
+def test_cobs_vectors(plain: bytes, coded: str) -> None:
+    assert link.cobs(plain) == bytes.fromhex(coded)
+    assert link.uncobs(bytes.fromhex(coded)) == plain
+
+
+@few
+@given(st.binary(max_size=1200))
+def test_cobs_turns_round_and_holds_no_zero(data: bytes) -> None:
+    coded = link.cobs(data)
+    assert 0 not in coded
+    assert link.uncobs(coded) == data
+
+
+@few
+@given(st.binary(max_size=600))
+def test_uncobs_takes_anything(data: bytes) -> None:
+    found = link.uncobs(data)
+    assert found is None or len(found) <= len(data)
+
+
+@few
+@given(bodies=messages, noise=st.binary(max_size=50), data=st.data())
+def test_c_hears_what_python_says(
+    library: ctypes.CDLL, bodies: list[bytes], noise: bytes, data: st.DataObject
+) -> None:
+    end = DeviceEnd(library)
+    frames = [link.encode(link.DATA, i, 0, 0, body) for i, body in enumerate(bodies)]
+    stream = noise + b"\0" + HELLO + b"".join(frame * data.draw(st.integers(1, 2)) for frame in frames)
+    while stream:
+        cut = data.draw(st.integers(1, len(stream)))
+        end.feed(stream[:cut])
+        stream = stream[cut:]
+    assert end.heard() == bodies
+
+
+@few
+@given(body=st.binary(max_size=link.BODY - 4))
+def test_python_hears_what_c_says(library: ctypes.CDLL, body: bytes) -> None:
+    end = DeviceEnd(library)
+    end.feed(HELLO)
+    assert end.say(body)
+    hello, answer = link.Decoder().feed(end.said())
+    assert hello.kind == link.HELLO
+    assert struct.unpack("<4I", hello.body) == (link.VERSION, 7, link.BODY, 1)
+    assert (answer.kind, answer.body) == (link.DATA, b"\x81\0\0\0" + body)
+
+
+@few
+@given(st.lists(st.binary(max_size=700), max_size=6))
+def test_no_bytes_harm_either_parser(library: ctypes.CDLL, pieces: list[bytes]) -> None:
+    end, decoder = DeviceEnd(library), link.Decoder()
+    for piece in pieces:
+        end.feed(piece)
+        decoder.feed(piece)
+    assert end.heard() == []
+    end.said()
+    end.feed(b"\0" + HELLO + link.encode(link.DATA, 0, 0, 0, b"after"))
+    assert end.heard() == [b"after"]
+    assert [frame.kind for frame in decoder.feed(b"\0" + end.said())] == [link.HELLO, link.ACK]
+
+
+@few
+@given(at=st.integers(0, 30), flip=st.integers(1, 255))
+def test_a_damaged_frame_is_refused(library: ctypes.CDLL, at: int, flip: int) -> None:
+    frame = bytearray(link.encode(link.DATA, 0, 0, 0, b"damaged on its way here"))
+    frame[at] ^= flip
+    end = DeviceEnd(library)
+    end.feed(HELLO + bytes(frame))
+    assert end.heard() == []
+
+
+def test_credits_bound_what_the_board_takes(end: DeviceEnd) -> None:
+    frames = [link.encode(link.DATA, i, 0, 0, b"body") for i in range(6)]
+    end.feed(HELLO + b"".join(frames), busy=True)
+    assert end.waiting() == 4
+    said = link.Decoder().feed(end.said())
+    assert [(frame.kind, frame.acknowledge, frame.credit) for frame in said] == [
+        (link.HELLO, 0, 4),
+        (link.ACK, 4, 0),
+        (link.ACK, 4, 0),
+    ]
+    end.feed(b"")
+    end.feed(frames[4] + frames[5])
+    assert len(end.heard()) == 6
+
+
+def test_an_old_session_is_forgotten(end: DeviceEnd) -> None:
+    end.feed(HELLO + link.encode(link.DATA, 0, 0, 0, b"first"))
+    end.feed(link.encode(link.HELLO, 0, 0, 0, struct.pack("<II", link.VERSION, 8)))
+    end.feed(link.encode(link.DATA, 1, 0, 0, b"stale") + link.encode(link.DATA, 0, 0, 0, b"fresh"))
+    assert end.heard() == [b"first", b"fresh"]
+
+
+def test_a_repeated_hello_forgets_nothing(end: DeviceEnd) -> None:
+    end.feed(
+        HELLO + link.encode(link.DATA, 0, 0, 0, b"first") + HELLO + link.encode(link.DATA, 1, 0, 0, b"next")
+    )
+    assert end.heard() == [b"first", b"next"]
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("far", ["c", "python"])
+def test_every_message_once_and_in_order_over_a_bad_line(far: str, seed: int, library: ctypes.CDLL) -> None:
+    wire: link.Wire = (
+        DeviceWire(DeviceEnd(library)) if far == "c" else FakeLink(lambda m: [b"\x81\0\0\0" + m])
+    )
+    under_test = link.Link(FaultyWire(wire, Faults(loss=0.1, damage=0.1, repeat=0.1, noise=0.1), seed))
+    under_test.connect()
+    for number in range(300):  # more than the sequence numbers
+        message = struct.pack("<I", number) + bytes(number)
+        under_test.send(message)
+        assert under_test.receive() == b"\x81\0\0\0" + message
+
+
+def test_messages_are_pipelined_within_the_credits() -> None:
+    heard: list[bytes] = []
+    fake = FakeLink(lambda message: heard.append(message) or [])
+    under_test = link.Link(fake)
+    under_test.connect()
+    sent = [struct.pack("<I", i) for i in range(50)]
+    for message in sent:
+        under_test.send(message)
+    under_test.flush()
+    assert heard == sent
+
+
+class Scripted:
+    """A wire that says the same whatever it hears."""
+
+    name, live = "scripted", False
+
+    def __init__(self, says: bytes) -> None:
+        self.says = says
+
+    def read(self, timeout: float) -> bytes:
+        return self.says
+
+    def write(self, data: bytes) -> None:
+        """Hear nothing."""
+
+    def close(self) -> None:
+        """Nothing to give back."""
+
+
+def test_silence_garbage_and_a_late_answer_are_told_apart() -> None:
+    with pytest.raises(link.NoAnswerError, match=r"does not answer.*earkit flash"):
+        link.Link(Scripted(b"")).connect()
+    with pytest.raises(link.GarbageError, match="68 65 6c 6c 6f"):
+        link.Link(Scripted(b"hello\n")).connect()
+    with pytest.raises(link.GarbageError, match="55 55 55"):
+        link.Link(Scripted(b"\x55\x55\x55\0")).connect()
+    mute = link.Link(FakeLink(lambda _: []))
+    mute.connect()
+    mute.send(b"question")
+    with pytest.raises(link.NoAnswerError, match="no result"):
+        mute.receive()
+
+
+def test_a_live_line_is_given_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Slow(Scripted):
+        live = True
+
+    with pytest.raises(link.NoAnswerError, match="within 0 s"):
+        link.Link(Slow(b"")).connect(patience=0.05)
+
+
+def test_another_version_is_named() -> None:
+    class Other(FakeLink):
+        def read(self, timeout: float) -> bytes:
+            frames = link.Decoder().feed(super().read(timeout))
+            bodies = [struct.pack("<I", 9) + frame.body[4:] for frame in frames if frame.kind == link.HELLO]
+            return b"".join(link.encode(link.HELLO, 0, 0, 4, body) for body in bodies)
+
+    with pytest.raises(link.LinkError, match="version 9"):
+        link.Link(Other(lambda _: [])).connect()
+
+
+@pytest.fixture
+def terminal() -> Iterator[tuple[int, str]]:
+    """Give the master end of a pseudo-terminal, and the name of the other."""
+    if not hasattr(os, "openpty"):
+        pytest.skip("no pseudo-terminals on this system")
+    master, slave = os.openpty()
+    yield master, os.ttyname(slave)
+    os.close(slave)
+    with contextlib.suppress(OSError):
+        os.close(master)
+
+
+BOARD = boards.load("virtual-m4")
+
+
+def test_a_serial_port_carries_the_link(terminal: tuple[int, str]) -> None:
+    master, name = terminal
+    fake = FakeLink(lambda message: [message[::-1]])
+    stop = threading.Event()
+
+    def pump() -> None:
+        while not stop.is_set():
+            if data := fake.read(0):
+                os.write(master, data)
+            else:
+                fake.write(os.read(master, 4096))
+
+    thread = threading.Thread(target=pump, daemon=True)
+    wire = serial_port.SerialWire(name, BOARD)
+    thread.start()
+    under_test = link.Link(wire)
+    under_test.connect()
+    under_test.send(b"message")
+    assert under_test.receive() == b"egassem"
+    stop.set()
+    wire.write(b"\0")  # wakes the thread
+    thread.join(5)
+    assert not thread.is_alive()
+    wire.close()
+
+
+def test_a_busy_port_is_named(terminal: tuple[int, str]) -> None:
+    _, name = terminal
+    wire = serial_port.SerialWire(name, BOARD)
+    with pytest.raises(serial_port.PortError, match=r"busy.*close"):
+        serial_port.SerialWire(name, BOARD)
+    wire.close()
+
+
+def test_a_missing_port_is_named() -> None:
+    with pytest.raises(serial_port.PortError, match=r"/dev/ttyNONE: no such port .*--port"):
+        serial_port.SerialWire("/dev/ttyNONE", BOARD)
+    with pytest.raises(serial_port.PortError, match="cannot be opened"):
+        serial_port.SerialWire("nonsense://x", BOARD)
+
+
+@pytest.mark.parametrize(("number", "cure"), [(13, "dialout.*udev"), (16, "busy"), (5, "cannot be opened")])
+def test_each_refusal_of_a_port_has_its_cure(number: int, cure: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import serial
+
+    def refuse(self: object) -> None:
+        raise serial.SerialException(number, os.strerror(number))
+
+    monkeypatch.setattr(serial.Serial, "open", refuse)
+    with pytest.raises(serial_port.PortError, match=cure):
+        serial_port.SerialWire("/dev/ttyX", BOARD)
+
+
+def test_a_port_that_vanishes_is_named(terminal: tuple[int, str]) -> None:
+    master, name = terminal
+    wire = serial_port.SerialWire(name, BOARD)
+    os.close(master)
+    with pytest.raises(link.GoneError, match=r"went away.*cable"):
+        link.Link(wire).connect()
+    wire.close()
+
+
+@pytest.mark.parametrize(
+    ("seen", "says"),
+    [
+        ({}, "no ghost found.*none"),
+        ({"/dev/a": "1209:0001", "/dev/b": "1209:0001"}, "2 boards.*--port"),
+        ({"/dev/a": "ffff:0001"}, "no ghost found.*/dev/a ffff:0001"),
+    ],
+)
+def test_ports_are_found_by_their_usb_ids(
+    seen: dict[str, str], says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ghost = BOARD.model_copy(update={"name": "ghost", "serial": boards.Serial(vid_pid=("1209:0001",))})
+    monkeypatch.setattr(serial_port, "ports", lambda: seen)
+    with pytest.raises(serial_port.PortError, match=says):
+        serial_port.find(ghost)
+    monkeypatch.setattr(serial_port, "ports", lambda: {**seen, "/dev/c": "1209:0001"})
+    if len(seen) < 2:
+        assert serial_port.find(ghost) == "/dev/c"
