@@ -92,8 +92,8 @@ uint64_t ear_on_read(void *uc, uint64_t offset, uint32_t size, void *user) {
     (void)uc, (void)size;
     bool waiting = machine->rx_head != machine->rx_tail;
     switch (offset) {
-        case 0x00: return waiting ? machine->rx[machine->rx_tail++ % FIFO] : 0;
-        case 0x04: return (uint64_t)waiting | (uint64_t)machine->boot_pin << 1;
+        case 0x00: return waiting ? 0x100u | machine->rx[machine->rx_tail++ % FIFO] : 0;
+        case 0x04: return machine->boot_pin;
         case 0x10: return (uint32_t)(machine->latched = machine->instructions);
         case 0x14: return machine->latched >> 32;
         case 0x24: {

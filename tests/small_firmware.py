@@ -1,4 +1,4 @@
-"""Programs in assembler for the emulated boards: a vector table, and then what a test wants to see executed."""
+"""Programs in assembler for the emulated boards: a vector table, then what a test wants executed."""
 
 from __future__ import annotations
 

@@ -82,7 +82,7 @@ def test_a_dead_application_is_replaced(build: Build) -> None:
 def test_an_empty_board_stays_in_its_bootloader(build: Build) -> None:
     with Device(empty_board(build)) as device:
         assert device.info().mode == "boot"
-        with pytest.raises(LinkError, match="no valid application.*earkit flash"):
+        with pytest.raises(LinkError, match=r"no valid application.*earkit flash"):
             device.reset("app")
         assert device.info().mode == "boot"
 
@@ -221,7 +221,7 @@ def test_a_real_board_with_another_build_is_not_flashed_unasked(
 ) -> None:
     real = dataclasses.replace(build, board=build.board.model_copy(update={"kind": "mcu"}))
     monkeypatch.setattr(serial, "connect", lambda *_: Device(empty_board(build)))
-    with pytest.raises(UserError, match="runs its bootloader.*earkit flash"):
+    with pytest.raises(UserError, match=r"runs its bootloader.*earkit flash"):
         devices.open(real, "/dev/ttyX")
 
 

@@ -1,4 +1,4 @@
-"""The link: frames against published vectors, the C end against the Python end, and a line with every fault."""
+"""The link: published vectors, the C end against the Python end, and a line with every fault."""
 
 from __future__ import annotations
 
@@ -219,8 +219,12 @@ def test_every_message_once_and_in_order_over_a_bad_line(far: str, seed: int, li
 
 def test_messages_are_pipelined_within_the_credits() -> None:
     heard: list[bytes] = []
-    fake = FakeLink(lambda message: heard.append(message) or [])
-    under_test = link.Link(fake)
+
+    def listen(message: bytes) -> list[bytes]:
+        heard.append(message)
+        return []
+
+    under_test = link.Link(FakeLink(listen))
     under_test.connect()
     sent = [struct.pack("<I", i) for i in range(50)]
     for message in sent:

@@ -2,8 +2,8 @@
 #include "port.h"
 
 typedef struct {
-    volatile uint32_t data;      // UART, one byte
-    volatile uint32_t status;    // bit 0: a byte waits; bit 1: boot pin held
+    volatile uint32_t data;      // UART, one byte; reading gives 0x100 and the byte, 0 when none waits
+    volatile uint32_t boot_pin;  // 1 while it is held
     volatile uint32_t idle;      // a write rests until a byte arrives
     volatile uint32_t reset;     // a write resets the board
     volatile uint32_t count_lo;  // executed instructions; reading it latches count_hi
@@ -22,7 +22,8 @@ const uint32_t port_page_bytes = 4096;
 void port_init(void) {}
 
 int32_t port_uart_read(void) {
-    return REGISTERS->status & 1u ? (int32_t)(REGISTERS->data & 0xFFu) : -1;
+    uint32_t data = REGISTERS->data;
+    return data ? (int32_t)(data & 0xFFu) : -1;
 }
 
 void port_uart_write(const uint8_t *bytes, uint32_t length) {
@@ -48,7 +49,7 @@ bool port_flash_program(uint32_t address, const uint32_t *words, uint32_t count)
     return REGISTERS->flash_error == 0;
 }
 
-bool port_boot_pin(void) { return (REGISTERS->status & 2u) != 0; }
+bool port_boot_pin(void) { return REGISTERS->boot_pin != 0; }
 
 _Noreturn void port_reset(void) {
     for (;;) REGISTERS->reset = 1;
