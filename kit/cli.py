@@ -111,6 +111,11 @@ def _compress(parser: argparse.ArgumentParser) -> None:
         "--keep", type=number(0.01, 1), default=0.7, help="share of units kept by pruning (default: 0.7)"
     )
     parser.add_argument("--scratch", action="store_true", help="also train without the teacher, to compare")
+    parser.add_argument(
+        "--cross-validate",
+        action="store_true",
+        help="hold out every fold or speaker once; with --board, hear each on the board",
+    )
     parser.add_argument("--clips-per-class", type=whole(2), metavar="N", help="of the synthetic set")
     parser.add_argument("--seed", type=whole(0), default=0)
     parser.add_argument("-o", "--output", type=path, metavar="BUNDLE", help="default: bundles/FAMILY-SIZE")

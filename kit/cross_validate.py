@@ -41,6 +41,7 @@ def cross_validate(
 
     if board is not None:
         boards.load(board)
+    pipeline.check_request(family, size, data, choices.get("teacher"))
     room_for(out, folder=True)
     summary = folds.cross_validate(family, size, data, out=out, progress=progress, **choices)
     if board is not None:

@@ -44,21 +44,27 @@ def compress(
     Raises:
         UserError: any that the stages raise, or the finished model does not fit `board`.
     """
-    from models import registry
     from quantize import compress as stages
 
     target = boards.load(board) if board else None
-    if size not in (sizes := registry.card(family).sizes):
-        raise UserError(f"no size {size!r} of {family}; known: {', '.join(sizes)}")
-    if data != "synthetic" and not Path(data).exists():  # before Keras is imported, which takes a while
-        raise UserError(f"{data}: no such data; give a folder, a manifest csv, or synthetic")
-    if teacher is not None and Path(teacher).suffix and not Path(teacher).exists():
-        raise UserError(f"{teacher}: no such teacher; give a model file, a size of the family, or none")
-    import_keras()
+    check_request(family, size, data, teacher)
     made = stages.compress(family, size, data, out=out, teacher=teacher, progress=progress, **choices)
     if target is not None:
         fits(made, target)
     return made
+
+
+def check_request(family: str, size: str, data: str, teacher: str | None) -> None:
+    """Raise UserError for what can be told before Keras is imported, which takes a while; then import it."""
+    from models import registry
+
+    if size not in (sizes := registry.card(family).sizes):
+        raise UserError(f"no size {size!r} of {family}; known: {', '.join(sizes)}")
+    if data != "synthetic" and not Path(data).exists():
+        raise UserError(f"{data}: no such data; give a folder, a manifest csv, or synthetic")
+    if teacher is not None and Path(teacher).suffix and not Path(teacher).exists():
+        raise UserError(f"{teacher}: no such teacher; give a model file, a size of the family, or none")
+    import_keras()
 
 
 def fits(bundle: Bundle, board: Board) -> None:

@@ -10,6 +10,7 @@ import struct
 import subprocess
 import tempfile
 import time
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,7 @@ class QemuMachine:
         errors = (self._place / "errors").open("wb")
         with errors:
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=errors, stderr=errors)
+        weakref.finalize(self, self._process.kill)  # nothing goes on without us, whatever ends this program
         self._uart, self._monitor = (self._accept(sockets[name]) for name in ("uart", "monitor"))
         self._rest = b""
         self._command("qmp_capabilities")

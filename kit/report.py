@@ -83,7 +83,7 @@ def _overview(runs: Sequence[Run]) -> Html:
         "Board": lambda p: str(p.get("board", "–")),
         "Device": lambda p: figures.percent((p.get("accuracy") or {}).get("device")),
         "Host float": lambda p: figures.percent((p.get("accuracy") or {}).get("host_float")),
-        "Full": lambda p: figures.percent((p.get("accuracy") or {}).get("full")),
+        "Reference": lambda p: figures.percent((p.get("accuracy") or {}).get("full")),
         "Instructions": lambda p: figures.short(figures.counted(p)[1]),
         "RAM": lambda p: figures.kilobytes(figures.total_of(p.get("ram_bytes"))),
         "Flash": lambda p: figures.kilobytes(figures.total_of(p.get("flash_bytes"))),

@@ -15,7 +15,7 @@ NODES_SHOWN = 10
 MIXUPS_SHOWN = 6
 STRIPS_SHOWN = 16
 STAGES = {
-    "full": "Full size",
+    "full": "Teacher",
     "scratch": "Without a teacher",
     "distilled": "Distilled",
     "pruned": "Pruned",
@@ -123,7 +123,8 @@ def _stage_note(stage: Record) -> str:
     ]
     if stage.get("macs"):
         counts.append(f"{figures.short(stage['macs'])}\N{NO-BREAK SPACE}MACs")
-    return ", ".join(counts) or str(stage.get("what", ""))
+    taught = [str(stage.get("what", ""))] if stage.get("name") == "full" else []
+    return ", ".join([*taught, *counts]) or str(stage.get("what", ""))
 
 
 def against(run: Run) -> Html:
@@ -132,7 +133,7 @@ def against(run: Run) -> Html:
         return _missing("Device and host", "Not profiled yet", "earkit profile BUILD")
     accuracy = run.profile.get("accuracy") or {}
     base = accuracy.get("device")
-    names = {"device": "Device", "host_int8": "Host, int8", "host_float": "Host, float", "full": "Full size"}
+    names = {"device": "Device", "host_int8": "Host, int8", "host_float": "Host, float", "full": "Reference"}
     rows = []
     for key, name in names.items():
         value = accuracy.get(key)

@@ -82,8 +82,14 @@ def doctor(args: Namespace) -> int:
 
 
 def compress(args: Namespace) -> int:
-    """Train, distil, prune and quantise a family into a bundle."""
+    """Train, distil, prune and quantise a family into a bundle, or into one a fold."""
     out = Path(args.output or f"bundles/{args.family}-{args.size}")
+    chosen = ("teacher", "epochs", "seed", "keep", "clips_per_class", "seconds", "scratch")
+    choices = {name: getattr(args, name) for name in chosen}
+    return (_folds if args.cross_validate else _bundle)(args, out, choices)
+
+
+def _bundle(args: Namespace, out: Path, choices: dict[str, Any]) -> int:
     began = time.monotonic()
     with shown() as progress:
         bundle = pipeline.compress(
@@ -92,15 +98,9 @@ def compress(args: Namespace) -> int:
             args.data,
             out,
             board=args.board,
-            progress=progress,
-            teacher=args.teacher,
             held_out=args.held_out,
-            epochs=args.epochs,
-            seed=args.seed,
-            keep=args.keep,
-            clips_per_class=args.clips_per_class,
-            seconds=args.seconds,
-            scratch=args.scratch,
+            progress=progress,
+            **choices,
         )
     evaluation = bundle.evaluation()
     if args.json:
@@ -113,6 +113,31 @@ def compress(args: Namespace) -> int:
         print(f"note: {note}")
     clips = evaluation["data"]["test"]
     print(f"{out}: int8 {len(bundle.model()):,} bytes, {clips} test clips; next: earkit compile {out}")
+    return 0
+
+
+def _folds(args: Namespace, out: Path, choices: dict[str, Any]) -> int:
+    from kit.cross_validate import cross_validate
+
+    if args.held_out:
+        raise UserError(
+            f"--held-out {args.held_out} holds out one fold, --cross-validate each in turn: give one"
+        )
+    with shown() as progress:
+        summary = cross_validate(
+            args.family, args.size, args.data, out, board=args.board, progress=progress, **choices
+        )
+    if args.json:
+        terminal.json_object(summary)
+        return 0
+    rows = [(name, row["what"], row) for name, row in summary["stages"].items()]
+    if "device" in summary:
+        rows.append(("device", f"on {summary['board']}, {summary['device']['origin']}", summary["device"]))
+    terminal.table(
+        ("stage", "net", "accuracy", "deviation", *(f"without {fold}" for fold in summary["folds"])),
+        [(name, what, row["mean"], row["deviation"], *row["by_fold"]) for name, what, row in rows],
+    )
+    print(f"{out}: a bundle for each of {len(summary['folds'])} folds and cross-validation.json")
     return 0
 
 

@@ -81,11 +81,14 @@ LITE = Config(
     FrontEnd(),
     seconds=1.0,
     max_frames=64,
-    body=Encoder(64, 64, (Layer(4, 16, 96),) * 4, attention_bias=False, dropout=0.1),
+    body=Encoder(64, 0, (Layer(4, 16, 128),) * 4, context=9, attention_bias=False, dropout=0.1),
     dropout=0.1,
 )
 MICRO = Config(
-    FrontEnd(), seconds=1.0, max_frames=64, body=Encoder(16, 64, (Layer(2, 8, 32),) * 2, attention_bias=False)
+    FrontEnd(),
+    seconds=1.0,
+    max_frames=64,
+    body=Encoder(16, 0, (Layer(2, 8, 48),) * 2, context=9, attention_bias=False),
 )
 BASELINE = Config(
     FrontEnd(kind="mfcc", coefficients=40),

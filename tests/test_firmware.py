@@ -175,3 +175,21 @@ def test_the_python_and_c_headers_name_the_same_numbers() -> None:
     fields = {field.name for field in dataclasses.fields(device.Info)}
     for name in fields - {"mode", "build_id"}:
         assert name in text
+
+
+@pytest.mark.skipif(shutil.which("qemu-system-arm") is None, reason="qemu-system-arm is not installed")
+def test_a_crash_under_qemu_names_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import numpy as np
+
+    board = boards.load("virtual-m55")
+    text = MODEL_C.replace("ear_input[7 - i]", "*(volatile int8_t *)0x4F000000u")
+    monkeypatch.setattr("test_firmware.MODEL_C", text)
+    boot, app, _ = stand_in(tmp_path, board, "zig")
+    wire = VirtualBoard(board, boot.ljust(boards.BOOT_BYTES, b"\xff") + image.pack(app, "crash"))
+    with device.Device(wire) as running:
+        with pytest.raises(UserError, match=r"crashed at PC 0x0000\w{4}, address 0x4f000000"):
+            running.infer(np.zeros(8, np.int8))
+        wire.power_cycle(boot_pin=True)
+        assert device.Device(wire).info().mode == "boot"
+        wire.power_cycle()
+        assert device.Device(wire).info().mode == "app"

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from keras import layers, ops
 
+from boards.errors import UserError
 from models.blocks.groups import Group, Slice
 from models.blocks.normalise import ACTIVATIONS, LayerNorm
 
@@ -23,14 +24,17 @@ class Layer:
 
 @dataclass(frozen=True)
 class Encoder:
-    """An encoder: model width, learned positions, segment rows (BERT has them), layers, how they compute."""
+    """An encoder: model width, learned positions (0: none), layers, and how they compute.
+
+    BERT has positions and segments. A depthwise convolution tells frames from their neighbours in fewer
+    parameters, and does not learn where in a clip a sound happened to be (Chu et al. 2021, 2102.10882).
+    """
 
     width: int
     positions: int
     layers: tuple[Layer, ...]
     segments: int = 0
-    kernel: int = 1  # frames that the embedding sees at once
-    context: int = 0  # taps of a depthwise convolution over time that is added to the embedding
+    context: int = 0  # taps of a depthwise convolution over time, added to the embedding; 0: none
     activation: Literal["relu", "gelu", "sigmoid_gelu"] = "sigmoid_gelu"
     attention_bias: bool = True  # a bias of query, key and value
     dropout: float = 0.0
@@ -49,6 +53,9 @@ class Positions(layers.Layer):
     def build(self, shape: tuple[int | None, ...]) -> None:
         """Create the tables (BERT's normal initialiser, σ 0.02)."""
         self.frames, width = shape[-2], shape[-1]
+        if self.frames > self.positions:
+            cure = "lower max_frames or give the encoder more positions"
+            raise UserError(f"{self.frames} frames, but the encoder has {self.positions} positions: {cure}")
         self.position = self.add_weight(shape=(self.positions, width), initializer=_bert(), name="position")
         if self.segments:
             self.segment = self.add_weight(shape=(self.segments, width), initializer=_bert(), name="segment")
@@ -100,7 +107,7 @@ def encode(x: Any, encoder: Encoder) -> Any:
 
     Devlin et al. 2018, arXiv 1810.04805.
     """
-    x = layers.Conv1D(encoder.width, encoder.kernel, padding="same", name="embed")(x) if encoder.kernel>1 else layers.Dense(encoder.width, name="embed")(x)
+    x = layers.Dense(encoder.width, name="embed")(x)
     if encoder.context:
         x = x + layers.DepthwiseConv1D(encoder.context, padding="same", name="embed_context")(x)
     if encoder.positions:

@@ -1,0 +1,112 @@
+"""Rewrites the README's tables (figures, operators, families, boards, tree) from the project itself."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import boards
+from firmware.compiler.ops import OPS
+from models import registry
+
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
+SAID_HERE = {  # files whose first line cannot say what they are
+    "LICENSE": "Apache License 2.0",
+    "README.md": "this page",
+    "requirements.lock": "the versions that every install and CI use",
+    ".gitignore": "what git leaves out",
+    "pyproject.toml": "the distribution, its extras, and the settings of its tools",
+    "benchmarks/results/cortex_m.md": "instructions and memory beside the baseline, as in this page",
+    "benchmarks/results/real_data.md": "cross-validated accuracy on real sounds, as in this page",
+}
+
+
+def ops() -> str:
+    """Return the operators that the compiler knows."""
+    return ", ".join(f"`{name}`" for name in sorted(OPS))
+
+
+def families() -> str:
+    """Return a table of families and sizes."""
+    rows = ["| family | size | parameters | what |", "|---|---|---|---|"]
+    for name in registry.names():
+        for size, facts in registry.card(name).sizes.items():
+            count = f"{facts.parameters:,} ({facts.classes} classes)"
+            rows.append(f"| `{name}` | {size} | {count} | {facts.note} |")
+    return "\n".join(rows)
+
+
+def board_table() -> str:
+    """Return a table of boards."""
+    rows = ["| board | core | flash | RAM | runs on |", "|---|---|---|---|---|"]
+    for board in map(boards.load, boards.names()):
+        flash, ram = board.flash_memory.size // 1024, board.ram_memory.size // 1024
+        rows.append(
+            f"| `{board.name}` | {board.core} | {flash:,} KB | {ram:,} KB | {board.emulator} emulator |"
+        )
+    return "\n".join(rows)
+
+
+def first_line(name: str) -> str:
+    """Return what a file says it is."""
+    if name in SAID_HERE:
+        return SAID_HERE[name]
+    lines = [line.strip() for line in (ROOT / name).read_text(encoding="utf-8").splitlines()[:4]]
+    line = next((line for line in lines if line and not line.startswith(("#!", "<!doctype"))), "")
+    return re.sub(r'^("""|/\*+|//|#+|<!--)\s*|\s*("""|\*/|-->)$', "", line).rstrip(".")
+
+
+def tree() -> str:
+    """Return every tracked file with what it is, folders behind files."""
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True)
+    lines = ["```"]
+    seen: set[tuple[str, ...]] = set()
+    for parts in sorted((Path(name).parts for name in tracked.stdout.splitlines()), key=_files_first):
+        for depth in range(1, len(parts)):
+            if parts[:depth] not in seen:
+                seen.add(parts[:depth])
+                lines.append("  " * (depth - 1) + parts[depth - 1] + "/")
+        lines.append(("  " * (len(parts) - 1) + parts[-1]).ljust(38) + "  " + first_line("/".join(parts)))
+    return "\n".join([*lines, "```"])
+
+
+def _files_first(parts: tuple[str, ...]) -> list[tuple[bool, str]]:
+    return [(index < len(parts) - 1, part) for index, part in enumerate(parts)]
+
+
+def result(name: str) -> Callable[[], str]:
+    """Return a reader of a recorded table."""
+    return lambda: (RESULTS / f"{name}.md").read_text(encoding="utf-8").strip()
+
+
+PARTS: dict[str, Callable[[], str]] = {
+    "cortex_m": result("cortex_m"),
+    "real_data": result("real_data"),
+    "ops": ops,
+    "families": families,
+    "boards": board_table,
+    "tree": tree,
+}
+
+
+def rewrite(text: str) -> str:
+    """Return the README `text` with each part between its two markers made anew."""
+    for name, make in PARTS.items():
+        begin, end = f"<!-- begin:{name} -->\n", f"\n<!-- end:{name} -->"
+        before, _, rest = text.partition(begin)
+        _, _, after = rest.partition(end)
+        text = before + begin + make() + end + after
+    return text
+
+
+def main() -> None:
+    """Rewrite README.md."""
+    path = ROOT / "README.md"
+    path.write_text(rewrite(path.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
