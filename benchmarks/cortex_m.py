@@ -29,7 +29,7 @@ BASELINE = {  # (model, core): instructions, arena bytes
     ("ad01_int8", "cortex-m0plus"): (1_763_117, 2_580),
 }
 HEAD = (
-    "| model | board | instructions | per MAC | of baseline | arena | its arena | stack | code | weights | differ |",
+    "| model | board | instructions | per MAC | of baseline | arena | its | stack | code | weights | diff |",
     "|---|---|---|---|---|---|---|---|---|---|---|",
 )
 
@@ -62,7 +62,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for model in map(Path, sys.argv[1:]):
             rows += [row(model, board, Path(folder)) for board in map(boards.load, boards.names())]
-    note = f"Emulated, {date.today():%Y-%m-%d}, zig; bytes; differ: outputs of board and host interpreter."
+    note = f"Emulated, {date.today():%Y-%m-%d}, zig; bytes; diff: outputs that differ between board and host interpreter."
     (RESULTS / "cortex_m.md").write_text("\n".join([*rows, "", note, ""]), encoding="utf-8")
 
 

@@ -7,9 +7,9 @@ import functools
 import hashlib
 import os
 import sys
-import tempfile
 from pathlib import Path
 
+from boards import atomic
 from firmware.compiler import toolchain
 
 SOURCE = Path(__file__).with_name("virtual_board.c")
@@ -55,10 +55,8 @@ def library() -> ctypes.CDLL:
     key = hashlib.sha256(SOURCE.read_bytes()).hexdigest()[:16]
     path = toolchain.cache() / f"virtual_board-{key}-{sys.platform}{os.name}"
     if not path.exists():
-        with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
-            built = Path(scratch) / path.name
+        with atomic.replacing(path) as built:
             toolchain.host_library(SOURCE, (), built, sanitise=False)
-            os.replace(built, path)
     loaded = ctypes.CDLL(str(path))
     loaded.ear_machine_bytes.restype = ctypes.c_uint64
     loaded.ear_reset.argtypes = (ctypes.c_void_p,)

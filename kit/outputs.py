@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from boards import atomic
 from boards.errors import UserError
-from quantize import atomic
 
 
 def room_for(target: Path, *, folder: bool = False) -> Path:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from string import Template
 
+from boards import atomic
 from boards.errors import UserError
 from kit import figures, sections
 from kit.markup import Html, join, tag
@@ -29,15 +28,7 @@ def write(runs: Sequence[Run], out: Path) -> None:
     text = page(runs).encode()
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=out.parent, prefix=f".{out.name}.")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(text)
-            os.chmod(name, 0o644)
-            os.replace(name, out)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+        atomic.write(out, text)
     except OSError as error:
         raise UserError(f"{out}: the report cannot be written: {error.strerror}") from None
 

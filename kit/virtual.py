@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
 from typing import Protocol
 
-from boards import BOOT_BYTES, Board
+from boards import BOOT_BYTES, Board, atomic
 from boards.errors import UserError
 from kit import link
 
@@ -144,7 +142,7 @@ class VirtualBoard:
             return
         self._saved = self._machine.flash_changes
         try:
-            _replace(self._file, self._machine.flash)
+            atomic.write(self._file, self._machine.flash)
         except OSError:
             self._file = None  # a read-only place: this board forgets like one without flash
 
@@ -173,14 +171,3 @@ def _machine(board: Board, flash: bytes) -> Machine:
 
         return UnicornMachine(board, flash)
     raise UserError(f"{board.name} is a real board: name its port with --port")
-
-
-def _replace(path: Path, data: bytes) -> None:
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise

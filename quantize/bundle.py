@@ -31,9 +31,9 @@ from pydantic import (
     model_validator,
 )
 
+from boards import atomic
 from boards.errors import UserError
 from models.frontend import FrontEnd
-from quantize import atomic
 from quantize.store import Folder, Store, Zip
 
 SCHEMA = 1

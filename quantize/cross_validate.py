@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from boards import atomic
 from boards.errors import UserError
 from models import data as datasets
-from quantize import atomic, bundle, compress
+from quantize import bundle, compress
 from quantize.bundle import Bundle
 from quantize.stages import Progress, silent
 

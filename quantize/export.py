@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from boards.atomic import write
 from boards.errors import UserError
-from quantize.atomic import write
 from quantize.worker import Worker, borrowed
 
 SIGNATURE = "serve"

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from boards.atomic import write
 from boards.errors import UserError
-from quantize.atomic import write
 from quantize.worker import Worker, borrowed
 
 Array = npt.NDArray[Any]

@@ -142,7 +142,7 @@ def test_signals_unwind_and_leave_nothing(number: int, code: int, count: int, tm
         "import sys, time\n"
         "from kit import __main__, verbs\n"
         "from pathlib import Path\n"
-        "from quantize import atomic\n"
+        "from boards import atomic\n"
         "def slow(_):\n"
         "    with atomic.replacing(Path('y.npy')) as part:\n"
         "        part.write_bytes(b'half')\n"

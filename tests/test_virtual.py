@@ -11,9 +11,10 @@ import pytest
 from small_firmware import REST, program
 
 import boards
+from boards import atomic
 from boards.errors import UserError
 from firmware.compiler.build import Build, load
-from kit import unicorn_machine, virtual
+from kit import unicorn_machine
 from kit.device import Device
 from kit.unicorn_machine import UnicornMachine
 from kit.virtual import VirtualBoard
@@ -219,7 +220,7 @@ def test_a_place_that_cannot_be_written_does_not_stop_the_board(
     def refuse(*_: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(virtual, "_replace", refuse)
+    monkeypatch.setattr(atomic, "write", refuse)
     with Device(VirtualBoard(build.board, tmp_path / "board.flash", boot=build.boot)) as device:
         device.write_image(build.image)
         device.reset("app")

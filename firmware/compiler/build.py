@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
-import os
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import firmware
-from boards import Board
+from boards import Board, atomic
 from boards import load as load_board
 from boards.errors import UserError
 from firmware.compiler import emit, image, link_script, passes, read_tflite, toolchain
@@ -187,9 +186,8 @@ def _boot(out: Path, board: Board, kind: Toolchain) -> None:
             key.update(path.read_bytes())
     cached = toolchain.cache() / f"boot-{board.name}-{key.hexdigest()[:24]}.elf"
     if not cached.exists():
-        partial = cached.with_suffix(f".{os.getpid()}.tmp")
-        toolchain.compile(sources, (firmware.ROOT,), board, script, partial, "s", toolchain=kind)
-        os.replace(partial, cached)
+        with atomic.replacing(cached) as partial:
+            toolchain.compile(sources, (firmware.ROOT,), board, script, partial, "s", toolchain=kind)
     shutil.copyfile(cached, out)
 
 
@@ -240,30 +238,8 @@ def _directory(out: Path) -> Iterator[Path]:
         raise UserError(f"{out} exists and is not a build: choose another -o")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        made = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+        with atomic.replacing_folder(out) as made:
+            yield made
     except OSError as error:
-        raise UserError(f"cannot write {out}: {error.strerror}: choose another -o") from None
-    try:
-        yield made
-        made.chmod(0o755)
-        _swap(made, out)
-    except OSError as error:
-        raise UserError(
-            f"cannot write {out}: {error.strerror}: free some space or choose another -o"
-        ) from None
-    finally:
-        shutil.rmtree(made, ignore_errors=True)
-
-
-def _swap(made: Path, out: Path) -> None:
-    """Put the directory `made` where `out` is or was; when that fails, `out` is what it was."""
-    old = made.with_name(made.name + ".old")
-    if out.exists():
-        out.rename(old)
-    try:
-        made.rename(out)
-    except BaseException:
-        if old.exists():
-            old.rename(out)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
+        room = "free some space or " if error.errno == errno.ENOSPC else ""
+        raise UserError(f"cannot write {out}: {error.strerror}: {room}choose another -o") from None

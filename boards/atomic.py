@@ -22,6 +22,8 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = beside(path, "part")
     try:
         yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())  # a power cut after the rename must not find an empty file
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
