@@ -62,7 +62,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for model in map(Path, sys.argv[1:]):
             rows += [row(model, board, Path(folder)) for board in map(boards.load, boards.names())]
-    note = f"Emulated, {date.today():%Y-%m-%d}, zig; bytes; diff: outputs that differ between board and host interpreter."
+    note = f"Emulated, {date.today():%Y-%m-%d}, zig; in bytes; diff: outputs where board and host differ."
     (RESULTS / "cortex_m.md").write_text("\n".join([*rows, "", note, ""]), encoding="utf-8")
 
 

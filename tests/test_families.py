@@ -175,6 +175,12 @@ def test_a_checkpoint_of_something_else_is_refused() -> None:
         panns.load_official(net, official_state([5], 7, 3))
 
 
+def test_more_frames_than_positions_are_refused() -> None:
+    family = registry.load("tiny_transformer")
+    with pytest.raises(UserError, match="99 frames, but the encoder has 64 positions: lower max_frames"):
+        family.net(family.config("full", seconds=2.0, max_frames=128), 3)
+
+
 def test_multiply_accumulates_by_hand() -> None:
     inputs = keras.Input((8, 6, 3))
     x = keras.layers.Conv2D(4, 3, padding="same")(inputs)  # 8·6·4·9·3
