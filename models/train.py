@@ -15,6 +15,7 @@ from boards.errors import UserError
 from models import checkpoint as store
 from models.blocks import cost
 from models.checkpoint import CheckpointError, copied
+from models.colour import Colour, colour
 from models.data import augment
 from models.data.augment import Augmentation
 
@@ -22,7 +23,6 @@ Floats: TypeAlias = NDArray[np.float32]
 Labels: TypeAlias = NDArray[np.integer[Any]]
 Rng: TypeAlias = np.random.Generator
 Progress: TypeAlias = Callable[[str, int, int], None]  # stage, done, total
-Augment: TypeAlias = Callable[[Floats, Rng], Floats]  # features (N, frames, bands) in and out
 Source: TypeAlias = Callable[[int, Rng], tuple[Floats, Floats]]  # epoch -> its features and targets
 Validate: TypeAlias = Callable[[], tuple[float, float]]  # -> loss (lower is better), accuracy
 
@@ -41,6 +41,7 @@ class Recipe:
     examples: int = 1_000  # an epoch is so many whole versions of all clips that it has at least these
     pool: int = 4_000  # versions are made, changed as `sound` says, until there are so many examples
     sound: Augmentation = field(default_factory=Augmentation)
+    colour: Colour = field(default_factory=Colour)  # another microphone or pitch, drawn anew in every epoch
     mixup: float = 0.0  # α of the Beta distribution; 0: none
     masks: int = 0  # SpecAugment: stretches hidden in time, and as many in frequency
     widest: float = 0.15  # share of the axis that one stretch may hide
@@ -144,7 +145,6 @@ def fit_on_arrays(
     recipe: Recipe,
     seed: int,
     versions: int = 1,
-    changed: Augment | None = None,
     checkpoint: Path | None = None,
     progress: Progress = nothing,
 ) -> History:
@@ -159,7 +159,7 @@ def fit_on_arrays(
     targets = one_hot(y, net.output_shape[-1], recipe.label_smoothing)
     return fit(
         net,
-        epochs_of(x, targets, recipe, versions, changed),
+        epochs_of(x, targets, recipe, versions),
         score(net, validation),
         keras.losses.CategoricalCrossentropy(from_logits=True),
         recipe=recipe,
@@ -201,13 +201,8 @@ def gradients(net: Any, batches: Iterable[tuple[Floats, Labels]]) -> list[dict[s
     return found
 
 
-def epochs_of(
-    x: Floats, targets: Floats, recipe: Recipe, versions: int = 1, changed: Augment | None = None
-) -> Source:
-    """Return the source that takes version after version of `x`, masked and mixed as `recipe` says.
-
-    `changed` comes first, for what a family's own training does to features.
-    """
+def epochs_of(x: Floats, targets: Floats, recipe: Recipe, versions: int = 1) -> Source:
+    """Return the source that takes version after version of `x`, coloured, masked and mixed by `recipe`."""
     clips = len(x) // versions
     several = min(versions, -(-recipe.examples // clips))
 
@@ -217,8 +212,8 @@ def epochs_of(
             [np.arange(clips) + clips * (v % versions) for v in range(first, first + several)]
         )
         features, wanted = x[taken], targets[taken]
-        if changed is not None:
-            features = changed(features, rng)
+        if recipe.colour != Colour():
+            features = colour(features, recipe.colour, rng)
         if recipe.masks:
             features = np.stack([augment.spec_augment(f, rng, recipe.masks, recipe.widest) for f in features])
         if recipe.mixup:

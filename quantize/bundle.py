@@ -215,6 +215,8 @@ def load(path: Path) -> Bundle:
     atomic.recover(path)
     if not path.exists():
         raise UserError(f"{path}: no such bundle; `earkit compress` makes one")
+    if not (path.is_dir() or path.is_file()):  # a device or a pipe could go on for ever
+        raise UserError(f"{path}: neither a folder nor a file, so it is not a bundle")
     store: Store = Folder(path) if path.is_dir() else Zip(path)
     if MANIFEST not in store.names():
         raise UserError(f"{path}: no {MANIFEST} in it, so it is not a bundle")

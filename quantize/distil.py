@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -61,8 +61,8 @@ def distil(
     """Train `student` on features `x` float32 (N·versions, frames, bands), labels, and the teacher on `x`.
 
     The teacher hears every version of every clip once, before training. Versions as in
-    `models.train.fit_on_arrays`; SpecAugment would change what the teacher heard and is left out, mixup
-    mixes its logits too. `adapted` keeps the input normalisation that the student has.
+    `models.train.fit_on_arrays`. The recipe's colour is for the student alone, mixup mixes the teacher's
+    logits too, SpecAugment is left out. `adapted` keeps the input normalisation that the student has.
 
     Raises:
         UserError: the teacher has other classes, or another number of logits than there are examples, or
@@ -78,7 +78,7 @@ def distil(
         learner, targets = _with_projection(student, embedding.shape[-1]), [*targets, embedding]
     if not adapted:
         adapt(student, x)
-    plain = Recipe(**{**recipe.__dict__, "masks": 0})
+    plain = replace(recipe, masks=0)
     return fit(
         learner,
         epochs_of(x, np.concatenate(targets, axis=-1), plain, versions),

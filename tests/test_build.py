@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from boards.errors import UserError
 from firmware.compiler import build, image, toolchain
 from firmware.compiler.elf import Elf
 from firmware.compiler.graph import ModelError
+from kit import device
 
 Q = (0.1, 3)
 M4 = boards.load("virtual-m4")
@@ -93,6 +95,20 @@ def test_load_gives_what_compile_gave(tmp_path: Path) -> None:
     assert again.labels == ("a", "b,}")
     assert again.frontend == {"bands": 2}
     assert json.loads((tmp_path / "out" / "build.json").read_text())["task"] == "t"
+
+
+@pytest.mark.parametrize("kind", ["zig", "gcc"])
+def test_a_model_that_only_reshapes_has_no_nodes(kind: toolchain.Toolchain, tmp_path: Path) -> None:
+    if kind == "gcc" and shutil.which("arm-none-eabi-gcc") is None:
+        pytest.skip("arm-none-eabi-gcc is not installed")
+    x, y = tfl.Value("x", (1, 2, 4), "int8", 0.1), tfl.Value("y", (1, 8), "int8", 0.1)
+    shape = tfl.constant("shape", [1, 8])
+    model = tfl.model([x], [tfl.Op("RESHAPE", [x, shape], [y])], [], [y])
+    made = build.compile_model(model, M4, tmp_path / "out", name="same", toolchain=kind)
+    data = np.arange(8, dtype=np.int8)
+    with device.open(made, None) as board:
+        np.testing.assert_array_equal(board.infer(data).ravel(), data)
+        assert board.profile(data).per_node == ()
 
 
 def test_build_id_follows_model_and_board(tmp_path: Path) -> None:

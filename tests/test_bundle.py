@@ -150,6 +150,13 @@ def test_broken_folder_is_refused_in_one_line(tmp_path: Path, case: str) -> None
         assert bundle.save(manifest(), FILES, path).files.keys() == FILES.keys()
 
 
+def test_what_has_no_end_is_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path("/dev/zero")):
+        with pytest.raises(UserError, match="neither a folder nor a file"):
+            bundle.load(path)
+
+
 def rezip(path: Path, *items: tuple[zipfile.ZipInfo, bytes], without: str = "") -> None:
     with zipfile.ZipFile(path) as archive:
         old = [(item, archive.read(item)) for item in archive.infolist() if item.filename != without]

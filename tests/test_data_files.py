@@ -1,5 +1,6 @@
 """Audio files and windows: what is read exactly, what is refused with one line, what is cut or filled."""
 
+import os
 import tracemalloc
 from pathlib import Path
 
@@ -126,6 +127,12 @@ def broken_files(folder: Path) -> dict[str, Path]:
         "no such file|missing": folder / "missing.wav",
         "not a file|dir": folder,
     }
+
+
+def test_a_name_that_is_not_utf_8_is_read(tmp_path: Path) -> None:
+    whole = write(tmp_path / "whole.wav")
+    odd = whole.rename(tmp_path / os.fsdecode(b"odd\xff.wav"))
+    assert data.read_audio(odd, 16_000).size == 1_600
 
 
 def test_each_broken_file_is_named_in_one_line(tmp_path: Path) -> None:

@@ -136,6 +136,13 @@ def test_reader_that_goes_away_makes_no_noise() -> None:
         assert process.wait(60) == 141
 
 
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_closed_streams_make_no_noise(closed: str) -> None:
+    command = ["bash", "-c", f'"$0" -m kit boards {closed}', sys.executable]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 @pytest.mark.parametrize(("number", "code", "count"), [(signal.SIGINT, 130, 1), (signal.SIGTERM, 143, 0)])
 def test_signals_unwind_and_leave_nothing(number: int, code: int, count: int, tmp_path: Path) -> None:
     program = (

@@ -78,6 +78,14 @@ def flip(name: str) -> Callable[[Path], None]:
     return spoil
 
 
+def edited(**fields: object) -> Callable[[Path], None]:
+    def spoil(build: Path) -> None:
+        record = json.loads((build / "build.json").read_text())
+        (build / "build.json").write_text(json.dumps({**record, **fields}))
+
+    return spoil
+
+
 SPOILT = {
     "no build.json": drop("build.json"),
     "no model": drop("model.tflite"),
@@ -88,6 +96,12 @@ SPOILT = {
     "build.json cut": lambda build: (build / "build.json").write_text("{"),
     "build.json empty": lambda build: (build / "build.json").write_text("{}"),
     "build.json of a list": lambda build: (build / "build.json").write_text("[]"),
+    "build.json nested": lambda build: (build / "build.json").write_text("[" * 100_000),
+    "build.json without a name": edited(name=None),
+    "build.json without a board": edited(board=None),
+    "build.json with a number for labels": edited(labels=5),
+    "build.json with text for sizes": edited(sizes="big"),
+    "build.json with a list for the front end": edited(frontend=[1]),
     "a file": lambda build: (shutil.rmtree(build), build.write_text("x"))[0],
 }
 
@@ -103,6 +117,14 @@ def test_spoilt_build_is_one_line(
     code, out, err = earkit(capsys, verb, build, *extra, "--json")
     assert (code, out, len(err)) == (1, "", 1), err
     assert not Path("y.npy").exists()
+    assert not Path("runs").exists()
+
+
+def test_build_without_its_bundle_is_not_profiled_as_a_bare_model(build: Path, capsys: Capture) -> None:
+    (build / "bundle.zip").unlink()
+    code, out, err = earkit(capsys, "profile", build)
+    assert (code, out, len(err)) == (1, "", 1), err
+    assert "bundle.zip is missing" in err[0]
     assert not Path("runs").exists()
 
 

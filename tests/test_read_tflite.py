@@ -164,6 +164,14 @@ def test_float_model_gets_the_cure() -> None:
     assert "earkit compress" in message
 
 
+@pytest.mark.parametrize(("dtype", "cure"), [("uint8", "inference_input_type"), ("int64", "ARG_MAX")])
+def test_other_ends_get_their_own_cure(dtype: str, cure: str) -> None:
+    x, y = tfl.Value("x", (1, 8), dtype), tfl.Value("y", (1, 4), dtype)
+    message = refused([x], [tfl.Op("RESHAPE", [x, tfl.constant("s", [1, 8])], [y])], [y])
+    assert f"'x' is {dtype}" in message
+    assert cure in message
+
+
 def test_unsupported_op_names_op_tensor_version_and_rewrite() -> None:
     x, y = tfl.Value("x", (1, 8), "int8", *Q), tfl.Value("block/tiled", (1, 16), "int8", *Q)
     message = refused([x], [tfl.Op("TILE", [x, tfl.constant("m", [1, 2])], [y], {}, 2)], [y])

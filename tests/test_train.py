@@ -14,10 +14,11 @@ import pytest
 
 from models import checkpoint, train
 from models.checkpoint import CheckpointError, copied
+from models.colour import Colour, colour
 from models.train import Recipe, TrainingError
 
 FRAMES, BANDS, CLASSES = 6, 5, 3
-RECIPE = Recipe(epochs=4, batch=45, learning_rate=1e-2, mixup=0.3, masks=1)
+RECIPE = Recipe(epochs=4, batch=45, learning_rate=1e-2, mixup=0.3, masks=1, colour=Colour(1, 1.0, 1.0))
 
 
 @pytest.fixture(autouse=True)
@@ -75,7 +76,7 @@ def killer(after: int) -> Callable[[str, int, int], None]:
 
 
 def test_learns_and_repeats_itself() -> None:
-    recipe = replace(RECIPE, epochs=8, learning_rate=0.03, mixup=0.0, masks=0)
+    recipe = replace(RECIPE, epochs=8, learning_rate=0.03, mixup=0.0, masks=0, colour=Colour())
     net, history = trained(recipe=recipe)
     assert history.validation_accuracy[history.best] > 0.9
     assert history.validation_loss[history.best] == min(history.validation_loss)
@@ -185,6 +186,23 @@ def test_versions_take_turns() -> None:
     rng = np.random.default_rng(0)
     assert [source(epoch, rng)[0][0, 0, 0] for epoch in range(4)] == [0, 4, 8, 0]
     assert [int(source(epoch, rng)[1][0].argmax()) for epoch in range(4)] == [0, 2, 4, 0]
+
+
+def test_colour_shifts_and_tilts_whole_clips() -> None:
+    x = np.random.default_rng(0).normal(-40, 9, (400, 7, 20)).astype(np.float32)
+    np.testing.assert_array_equal(colour(x, Colour(), np.random.default_rng(1)), x)
+    tilted = colour(x, Colour(tilt=4.0), np.random.default_rng(1)) - x
+    np.testing.assert_allclose(tilted, tilted[:, :1].repeat(7, axis=1), atol=1e-4)  # the same in all frames
+    np.testing.assert_allclose(np.diff(tilted[:, 0], 2), 0, atol=1e-4)  # a straight line over the bands
+    assert tilted[:, 0, 0].std() == pytest.approx(4.0, rel=0.15)
+    rippled = colour(x, Colour(ripple=2.0), np.random.default_rng(1)) - x
+    assert 0.5 < rippled.std() < 2.0
+    moved = colour(x, Colour(shift=2), np.random.default_rng(1))
+    found = {
+        next(k for k in range(-2, 3) if (m[:, 2:-2] == np.roll(c, -k, 1)[:, 2:-2]).all())
+        for m, c in zip(moved, x, strict=True)
+    }
+    assert found == {-2, -1, 0, 1, 2}
 
 
 def test_adapt_sets_each_band() -> None:

@@ -28,6 +28,14 @@ from firmware.compiler.toolchain import version as compiler_version
 
 SCHEMA = 1
 FILES = ("model.tflite", "model.c", "model.h", "firmware.elf", "firmware.bin", "boot.elf", "boot.bin")
+FIELDS: Mapping[str, Any] = {  # of build.json, that are read again, with their types
+    "name": str,
+    "board": str,
+    "build_id": str,
+    "frontend": dict | None,
+    "labels": list,
+    "sizes": dict,
+}
 
 
 @dataclass(frozen=True)
@@ -214,12 +222,17 @@ def _record(path: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         missing = Path(error.filename).name if error.filename else "build.json"
         raise UserError(f"{path} is not a build ({missing} is missing): earkit compile … -o {path}") from None
+    except NotADirectoryError:
+        raise UserError(f"{path} is a file, not a build: earkit compile {path} --board … makes one") from None
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise UserError(f"{path}/build.json is damaged: compile again") from None
     if schema != SCHEMA or set(record["sha256"]) != set(FILES):
         raise UserError(f"{path} was made by another release of earkit: compile again")
+    wrong = [key for key, kind in FIELDS.items() if not isinstance(record.get(key, ...), kind)]
+    if wrong:
+        raise UserError(f"{path}/build.json is damaged ({wrong[0]}): compile again")
     return record
 
 

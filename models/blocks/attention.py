@@ -50,7 +50,7 @@ class Positions(layers.Layer):
         super().__init__(**kwargs)
         self.positions, self.segments = positions, segments
 
-    def build(self, shape: tuple[int | None, ...]) -> None:
+    def build(self, shape: tuple[Any, ...]) -> None:
         """Create the tables (BERT's normal initialiser, σ 0.02)."""
         self.frames, width = shape[-2], shape[-1]
         if self.frames > self.positions:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -77,7 +78,7 @@ def _opened(path: Path) -> Iterator[Any]:
         if path.stat().st_size == 0:
             raise UserError(f"{path}: the file is empty (0 bytes)")
         _whole_riff(path)
-        with soundfile.SoundFile(path) as file:
+        with soundfile.SoundFile(os.fsencode(path)) as file:  # a name need not be UTF-8
             if file.samplerate not in RATES:
                 raise UserError(f"{path}: {_outside(file.samplerate)}")
             if file.frames == 0:

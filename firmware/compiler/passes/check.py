@@ -6,6 +6,12 @@ from firmware.compiler.graph import Graph, ModelError, Node
 from firmware.compiler.ops import OPS, refuse
 
 CURE_FLOAT = "quantise it to int8 first (earkit compress, or full-integer post-training quantisation)"
+CURE_INTEGER = "leave the class to the reader of the scores: end the model before its ARG_MAX or CAST"
+CURES = {  # type of an input or output that has a cure of its own
+    "uint8": "convert it again with inference_input_type and inference_output_type = tf.int8",
+    "int32": CURE_INTEGER,
+    "int64": CURE_INTEGER,
+}
 # What to write instead of an op that is not compiled, in the model that is exported.
 REWRITES = {
     "CUMSUM": "multiply by a constant triangular matrix",
@@ -35,7 +41,8 @@ def _check_int8(graph: Graph) -> None:
     for value in ends:
         if value.dtype != "int8":
             kind = "a float model" if value.dtype.startswith("float") else "not an int8 model"
-            raise ModelError(f"{graph.name} is {kind} (tensor {value.name!r} is {value.dtype}): {CURE_FLOAT}")
+            cure = CURES.get(value.dtype, CURE_FLOAT)
+            raise ModelError(f"{graph.name} is {kind} (tensor {value.name!r} is {value.dtype}): {cure}")
         if value.quantisation is None or value.quantisation.scale.size != 1:
             raise ModelError(f"{graph.name}: tensor {value.name!r} has no scale: {CURE_FLOAT}")
 
