@@ -11,7 +11,7 @@ import boards
 from boards.errors import UserError
 from kit.outputs import room_for
 from kit.progress import Progress, silent
-from kit.silence import import_keras
+from quantize.silence import import_keras
 
 if TYPE_CHECKING:
     from boards import Board

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from boards.errors import UserError
 from kit.progress import Progress, silent
-from kit.silence import import_keras, native_silence
+from quantize.silence import import_keras, native_silence
 
 Floats = npt.NDArray[np.float32]
 BATCH = 32

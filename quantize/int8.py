@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from boards.atomic import write
 from boards.errors import UserError
+from quantize.silence import native_silence
 from quantize.worker import Worker, borrowed
 
 Array = npt.NDArray[Any]
@@ -259,8 +260,9 @@ def interpreter(model: bytes) -> Any:
     """Return LiteRT's interpreter of `model`, ready to run."""
     from ai_edge_litert.interpreter import Interpreter
 
-    loaded = Interpreter(model_content=model, num_threads=1)
-    loaded.allocate_tensors()
+    with native_silence():
+        loaded = Interpreter(model_content=model, num_threads=1)
+        loaded.allocate_tensors()
     return loaded
 
 
