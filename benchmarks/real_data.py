@@ -14,7 +14,8 @@ from kit.cross_validate import cross_validate
 
 RESULTS = Path(__file__).parent / "results"
 BOARD, SEED = "virtual-m4", 0
-NETS = (  # family, size, seconds of sound in one input (None: the clips' median)
+Net = tuple[str, str, float | None]  # family, size, seconds of sound in one input (None: the clips' median)
+NETS: tuple[Net, ...] = (
     ("tiny_transformer", "micro", 1.0),
     ("tiny_transformer", "baseline", 1.0),
     ("panns", "micro", None),
