@@ -104,7 +104,9 @@ def _compress(parser: argparse.ArgumentParser) -> None:
         help=".keras, .onnx, .tflite, .npz, a larger size, or none",
     )
     parser.add_argument(
-        "--seconds", type=number(0.1, 60), help="of sound in one input (default: the clips' median)"
+        "--seconds",
+        type=number(0.1, 60),
+        help="of sound in one input (default: the recipe's, or the clips' median)",
     )
     parser.add_argument("--epochs", type=whole(1), help="most epochs of each training stage")
     parser.add_argument(

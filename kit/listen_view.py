@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections import deque
@@ -68,23 +67,6 @@ class Plain(Silent):
     def end(self, heard: Heard) -> None:
         """Print the summary."""
         print(summary(heard), flush=True)
-
-
-class JsonLines(Silent):
-    """A JSON object a line: each event as it begins, and the whole record at the end."""
-
-    def event(self, event: Detection) -> None:
-        """Print the event."""
-        shown = {
-            "start": round(event.start, 3),
-            "label": event.label,
-            "probability": round(event.probability, 3),
-        }
-        print(json.dumps({"event": shown}, ensure_ascii=False), flush=True)
-
-    def end(self, heard: Heard) -> None:
-        """Print the record."""
-        print(json.dumps(heard.record(), ensure_ascii=False), flush=True)
 
 
 class Live(Silent):
@@ -184,10 +166,8 @@ class Strip:
         return text
 
 
-def view(json_lines: bool, fe: FrontEnd, labels: tuple[str, ...]) -> View:
-    """Return the view that fits stdout: JSON lines if asked for, live on a terminal, else plain lines."""
-    if json_lines:
-        return JsonLines()
+def view(fe: FrontEnd, labels: tuple[str, ...]) -> View:
+    """Return the view that fits stdout: live on a terminal, else plain lines."""
     return Live(fe, labels) if sys.stdout.isatty() else Plain()
 
 

@@ -6,7 +6,6 @@ import time
 from argparse import Namespace
 from collections.abc import Mapping
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -276,7 +275,7 @@ def listen(args: Namespace) -> int:
         fast=args.fast,
         threshold=args.threshold,
         port=args.port,
-        show=None if args.json else partial(listen_view.view, False),
+        show=None if args.json else listen_view.view,
     )
     if out is not None:
         runs.save_listening(heard.listening, out)

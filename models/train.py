@@ -46,6 +46,8 @@ class Recipe:
     masks: int = 0  # SpecAugment: stretches hidden in time, and as many in frequency
     widest: float = 0.15  # share of the axis that one stretch may hide
     patience: int = 1_000  # epochs without a better validation loss before it stops
+    seconds: float | None = None  # of sound in one input, unless asked otherwise; None: as the clips are
+    teacher: str = "lite"  # the size that teaches it, unless asked otherwise, if that is larger; or none
 
     def versions(self, clips: int) -> int:
         """Return how many versions of `clips` clips are to be made."""

@@ -130,14 +130,14 @@ def plan(
         family: see models.registry.
         size: of the family, such as `micro`.
         data: a folder of clips, a manifest csv, or `synthetic`.
-        teacher: a size of the family, a .keras, .onnx, .tflite or .npz file, or `none`; by default `lite`
-            where that is larger.
+        teacher: a size of the family, a .keras, .onnx, .tflite or .npz file, or `none`; by default
+            the recipe's.
         held_out: the fold, speaker or room that is the test set.
         seed: of the split, the weights and every random choice.
         keep: share of the channels, heads and hidden units that pruning leaves; 1 prunes nothing.
         epochs: the most of each training stage.
         clips_per_class: of the synthetic set.
-        seconds: of sound in one model input; by default the clips' median, 1 to 5 s.
+        seconds: of sound in one model input; by default the recipe's, else the clips' median, 1 to 5 s.
         scratch: also train the student without its teacher, to see what the teacher is worth.
         progress: told about the reading of the data.
 
@@ -162,7 +162,7 @@ def plan(
 
 
 def _config(family: Family, size: str, splits: Splits, seconds: float | None) -> Any:
-    wanted = prepare.seconds(splits.train.clips) if seconds is None else seconds
+    wanted = seconds or family.recipes[size].seconds or prepare.seconds(splits.train.clips)
     if not 0.1 <= wanted <= 60:
         raise UserError(f"seconds {wanted:g}: one model input may have 0.1 to 60 s")
     return family.config(size, seconds=wanted)

@@ -43,15 +43,16 @@ class Teacher:
 def identity(family: Family, size: str, teacher: str | Path | None) -> str:
     """Return a name for settings: a size of the family, `none`, or `file <suffix> <SHA-256>`.
 
-    Without a wish it is `lite` where that is larger than `size`, else `none`.
+    Without a wish it is what the recipe of `size` says, if that is larger than `size`, else `none`.
 
     Raises:
         UserError: neither a size nor a file of a known kind.
     """
     sizes = family.card.sizes
     if teacher is None:
-        larger = "lite" in sizes and sizes["lite"].parameters > sizes[size].parameters
-        return "lite" if larger else NONE
+        own = family.recipes[size].teacher
+        larger = own in sizes and sizes[own].parameters > sizes[size].parameters
+        return own if larger else NONE
     if str(teacher) == NONE or str(teacher) in family.sizes:
         return str(teacher)
     path = Path(teacher)

@@ -264,13 +264,6 @@ def test_plain_lines(capsys: pytest.CaptureFixture[str]) -> None:
     assert "million instructions a second of sound (emulated)" in lines[-1]
 
 
-def test_json_lines(capsys: pytest.CaptureFixture[str]) -> None:
-    heard = hear(recording(*SCENE), view=listen_view.JsonLines())
-    *events, record = map(json.loads, capsys.readouterr().out.splitlines())
-    assert [event["event"]["label"] for event in events] == [event.label for event in heard.listening.events]
-    assert record == heard.record()
-
-
 @pytest.mark.parametrize("width", [20, 40, 80, 200])
 @pytest.mark.parametrize("colours", ["truecolor", None])
 def test_live_picture_fits_any_terminal(width: int, colours: Any) -> None:
@@ -291,9 +284,8 @@ def test_live_picture_fits_any_terminal(width: int, colours: Any) -> None:
 
 
 def test_view_suits_stdout(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert type(listen_view.view(True, FE, LABELS)) is listen_view.JsonLines
     monkeypatch.setattr("sys.stdout", io.StringIO())
-    assert type(listen_view.view(False, FE, LABELS)) is listen_view.Plain
+    assert type(listen_view.view(FE, LABELS)) is listen_view.Plain
 
 
 def test_probabilities_of_a_net_with_softmax_are_its_output() -> None:
