@@ -13,6 +13,7 @@ import hashlib
 import io
 import json
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -281,6 +282,7 @@ def read_npz(data: bytes, place: str) -> dict[str, Array]:
         KeyError,
         NotImplementedError,
         zipfile.BadZipFile,
+        zlib.error,
         RuntimeError,
     ) as error:
         raise UserError(f"{place}: not a clean .npz: {' '.join(str(error).split())[:200]}") from None

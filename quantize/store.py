@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import stat
 import zipfile
@@ -119,6 +120,10 @@ class Zip(Store):
             ) from None
         except zlib.error as error:
             raise UserError(f"{self.path}: damaged zip: {error}") from None
+        except OSError as error:
+            if error.errno == errno.EINVAL:  # a damaged directory sent the reader before the file's start
+                raise UserError(f"{self.path}: damaged zip: an offset outside of it") from None
+            raise
 
     @contextmanager
     def open(self, name: str) -> Iterator[IO[bytes]]:

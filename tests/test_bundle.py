@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from boards.errors import UserError
@@ -216,6 +216,7 @@ def test_zip_bomb_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
 
 
 @given(st.integers(0, 10_000), st.integers(1, 255))
+@example(1850, 2)  # an offset before the start of the file
 @settings(max_examples=60, deadline=None)
 def test_no_flipped_byte_of_a_zip_goes_unnoticed_or_crashes(
     tmp_path_factory: Any, where: int, flip: int
