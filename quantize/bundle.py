@@ -291,6 +291,8 @@ def read_npz(data: bytes, place: str) -> dict[str, Array]:
 def _read_npy(archive: zipfile.ZipFile, item: zipfile.ZipInfo) -> Array:
     if item.file_size > Store.MAX_BYTES:
         raise ValueError(f"{item.filename} unpacks to {item.file_size} B")
+    if item.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ValueError(f"{item.filename} is packed in way {item.compress_type}, numpy deflates")
     stream = io.BytesIO(archive.read(item))
     version = np.lib.format.read_magic(stream)
     if version != (1, 0):

@@ -104,6 +104,8 @@ class Zip(Store):
             raise UserError(f"{self.path}: {name} unpacks to {item.file_size} B, at most {self.MAX_BYTES}")
         if item.flag_bits & 1:
             raise UserError(f"{self.path}: {name} is encrypted")
+        if item.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise UserError(f"{self.path}: {name} is packed in way {item.compress_type}, a bundle deflates")
 
     def names(self) -> set[str]:
         """Return the names of the files."""
