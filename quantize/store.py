@@ -7,8 +7,9 @@ import hashlib
 import stat
 import zipfile
 import zlib
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import IO, ClassVar
 
@@ -17,7 +18,7 @@ from boards.errors import UserError
 CHUNK = 1 << 20
 
 
-class Store:
+class Store(ABC):
     """Named files under `path`."""
 
     MAX_BYTES: ClassVar[int] = 2 << 30  # of one file, unpacked
@@ -26,15 +27,13 @@ class Store:
     def __init__(self, path: Path) -> None:
         self.path = path
 
+    @abstractmethod
     def names(self) -> set[str]:
         """Return the names of the files."""
-        raise NotImplementedError
 
-    @contextmanager
-    def open(self, name: str) -> Iterator[IO[bytes]]:
+    @abstractmethod
+    def open(self, name: str) -> AbstractContextManager[IO[bytes]]:
         """Give a file for reading, never more than its checked size."""
-        raise NotImplementedError
-        yield
 
     def read(self, name: str, limit: int | None = None) -> bytes:
         """Return a file's bytes; UserError if there are more than `limit`."""
