@@ -117,16 +117,15 @@ def _squashed(
                 f"its output has scale {scale_out:.6g} and zero-point {zero_out}, not 1/{divisor} and {zero}"
             )
             raise refuse(graph, node, what, "quantise the model with a tool that keeps the TFLite int8 rules")
-        multiplier, shift = factor(graph, node, scale_in * (1 << (31 - INPUT_BITS)))
+        multiplier, shift = quantise_multiplier(scale_in * (1 << (31 - INPUT_BITS)))
         if shift < 0:
             what = f"its input's scale {scale_in:.3g} is too fine"
             raise refuse(graph, node, what, "calibrate on data that reaches this tensor")
-        radius = (((1 << INPUT_BITS) - 1) << (31 - INPUT_BITS)) >> shift
+        radius = (((1 << INPUT_BITS) - 1) << (31 - INPUT_BITS)) >> shift  # 0: every step saturates
         x = VALUES - zero_in
         inside = np.where(np.abs(x) < radius, x, 0)
-        y = rounding_divide_by_pot(
-            function(multiply_by_quantised_multiplier(inside, multiplier, shift)), bits
-        )
+        fixed = multiply_by_quantised_multiplier(inside, multiplier, min(shift, MAX_SHIFT))
+        y = rounding_divide_by_pot(function(fixed), bits)
         return np.where(x <= -radius, -128, np.where(x >= radius, 127, saturate_int8(y + zero))).astype(
             np.int8
         )
