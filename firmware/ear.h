@@ -5,11 +5,31 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#if defined(__ARM_FEATURE_DSP) && __ARM_FEATURE_DSP && !(defined(__ARM_FEATURE_MVE) && __ARM_FEATURE_MVE)
+/* The unit that model.c was lowered to: at most one of them is 1; none is portable C. */
+#ifndef EAR_SCALAR
+#define EAR_SCALAR 0 /* cores whose widest multiplication is 32 bits: M0+, M3 */
+#endif
+#ifndef EAR_DSP
+#define EAR_DSP 0 /* SMLAD: M4, M7, M33 */
+#endif
+#ifndef EAR_MVE
+#define EAR_MVE 0 /* Helium: M55 */
+#endif
+#ifndef EAR_SIMD
+#define EAR_SIMD 0 /* AVX2 or later, or wasm's simd128 */
+#endif
+
+#if EAR_DSP
+#if !defined(__ARM_FEATURE_DSP) || !__ARM_FEATURE_DSP
+#error "this model was compiled for a core with the DSP extension"
+#endif
 #include <arm_acle.h>
-#define EAR_DSP 1
-#else
-#define EAR_DSP 0
+#endif
+#if EAR_MVE
+#if !defined(__ARM_FEATURE_MVE) || !__ARM_FEATURE_MVE
+#error "this model was compiled for a core with MVE"
+#endif
+#include <arm_mve.h>
 #endif
 
 /* A kernel is inlined into its one call, so that the literal shapes of the call specialise it. */

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +55,7 @@ CORES = {
 
 def run(graph: Graph, x: Array, board_name: str, folder: Path, kind: Toolchain = "zig") -> Array:
     """Return the int8 output of `graph` for x on the core of a board; the arena's guards must hold."""
+    graph = replace(graph, unit=toolchain.unit(boards.load(board_name)))
     elf = _build(graph, board_name, folder, kind)
     symbols, planned = elf.symbols(), plan(graph)
     core = unicorn.Uc(unicorn.UC_ARCH_ARM, unicorn.UC_MODE_THUMB)

@@ -129,7 +129,7 @@ def _run(library: Any, index: int, graph: Graph, case: Case) -> list[Array]:
 def _function(index: int, graph: Graph) -> str:
     node = graph.nodes[0]
     call = OPS[node.op].call(graph, node)
-    names, arrays = {"scratch": "scratch"}, []
+    names, arrays = {"scratch": "scratch" if call.scratch else "0"}, []
     constants = {**call.constants}
     for position, tensor in enumerate(node.inputs):
         data = graph.tensors[tensor].data

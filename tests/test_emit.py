@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
@@ -13,7 +14,7 @@ import tflite_writer as tfl
 import boards
 import firmware
 from firmware.compiler import emit, passes, read_tflite, toolchain
-from firmware.compiler.graph import Graph, ModelError
+from firmware.compiler.graph import Graph, ModelError, Unit
 from firmware.compiler.ops import OPS
 from firmware.compiler.plan import plan
 
@@ -88,22 +89,34 @@ def test_compiles_without_a_warning_for_each_core(
         toolchain.driver(kind)
     except boards.UserError as error:
         pytest.skip(str(error))
-    (tmp_path / "model.c").write_text(emit.emit(graph(), plan(graph())))
-    (tmp_path / "model.h").write_text(emit.header(graph(), plan(graph())))
+    made = replace(graph(), unit=toolchain.unit(boards.load(board)))
+    (tmp_path / "model.c").write_text(emit.emit(made, plan(made)))
+    (tmp_path / "model.h").write_text(emit.header(made, plan(made)))
     out = tmp_path / "model.o"
     includes = (tmp_path, firmware.ROOT)
     toolchain.compile_object(tmp_path / "model.c", includes, boards.load(board), out, toolchain=kind)
     assert out.stat().st_size > 1000
 
 
-def test_constant_bytes_count_what_the_c_defines() -> None:
-    for dsp in (False, True):
-        text = emit.emit(graph(), plan(graph()))
-        pattern = r"#if EAR_DSP\n(.*?)#else\n(.*?)#endif\n"
-        text = re.sub(pattern, lambda match, dsp=dsp: match[1 if dsp else 2], text, flags=re.S)
-        sizes = {"int8_t": 1, "int16_t": 2, "int32_t": 4, "uint32_t": 4}
-        arrays = re.findall(r"static const (\w+) \w+\[(\d+)\]", text)
-        assert emit.constant_bytes(graph(), dsp) == sum(sizes[kind] * int(count) for kind, count in arrays)
+@pytest.mark.parametrize("unit", get_args(Unit))
+def test_constant_bytes_count_what_the_c_defines(unit: Unit) -> None:
+    made = replace(graph(), unit=unit)
+    sizes = {"int8_t": 1, "int16_t": 2, "int32_t": 4, "uint32_t": 4}
+    arrays = re.findall(r"static const (\w+) \w+\[(\d+)\]", emit.emit(made, plan(made)))
+    assert emit.constant_bytes(made) == sum(sizes[kind] * int(count) for kind, count in arrays)
+
+
+def test_nodes_of_one_shape_share_their_code() -> None:
+    """Two equal convolutions that differ in their weights only are one function, called twice."""
+    rng = np.random.default_rng(3)
+    x, y, z = (tfl.Value(n, (1, 6, 6, 4), "int8", *Q) for n in "xyz")
+    v, w = (tfl.constant(n, rng.integers(-127, 128, (4, 3, 3, 4)), "int8", 0.01) for n in "vw")
+    slide = {"padding": "SAME", "stride_w": 1, "stride_h": 1, "fused_activation_function": "NONE"}
+    nodes = [tfl.Op("CONV_2D", [x, v], [y], slide, 3), tfl.Op("CONV_2D", [y, w], [z], slide, 3)]
+    made = passes.run(read_tflite.read(tfl.model([x], nodes, [], [z]), "twice"))
+    text = emit.emit(made, plan(made))
+    assert text.count("noinline") == 1
+    assert text.count("    conv_2d_0(AT(int8_t") == 2
 
 
 def test_several_inputs_are_refused_with_a_cure() -> None:

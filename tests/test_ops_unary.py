@@ -44,7 +44,9 @@ def exact(draw: Any) -> Case:
     if draw(st.booleans()):
         (fine, coarse), source_zero, target_zero = halfway(draw), source[1], target[1]
         source, target = (fine, source_zero), (coarse, target_zero)
-    if name == "HARD_SWISH":  # TFLM and we refuse an output 128 times finer than the input, or 512 times coarser
+    if (
+        name == "HARD_SWISH"
+    ):  # TFLM and we refuse an output 128 times finer than the input, or 512 times coarser
         target = (float(np.clip(target[0], source[0] / 64, source[0] * 256)), target[1])
     options = {"alpha": draw(st.floats(0, 1, width=32))} if name == "LEAKY_RELU" else {}
     x = np.maximum(BYTES, source[1]).astype(np.int8) if name == "RSQRT" else BYTES

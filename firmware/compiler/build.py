@@ -24,6 +24,7 @@ from firmware.compiler.fit import check_fits, explain_overflow, sizes
 from firmware.compiler.graph import Array, Graph
 from firmware.compiler.plan import Plan, plan
 from firmware.compiler.toolchain import Toolchain
+from firmware.compiler.toolchain import unit as unit_of
 from firmware.compiler.toolchain import version as compiler_version
 
 SCHEMA = 1
@@ -84,7 +85,7 @@ def compile_model(
         UserError: it does not fit the board, the compiler is missing, or `out` cannot be written.
     """
     start = time.perf_counter()
-    graph = passes.run(read_tflite.read(model, name))
+    graph = passes.run(read_tflite.read(model, name), unit_of(board))
     planned = plan(graph)
     check_fits(graph, planned, board, frontend_tables)
     with _directory(out) as made:
@@ -127,7 +128,7 @@ def load(path: Path) -> Build:
     record = _record(path)
     board = load_board(record["board"])
     model = (path / "model.tflite").read_bytes()
-    graph = passes.run(read_tflite.read(model, record["name"]))
+    graph = passes.run(read_tflite.read(model, record["name"]), unit_of(board))
     return Build(
         path=path,
         board=board,

@@ -11,7 +11,7 @@ from firmware.compiler import fixed_point, ops
 from firmware.compiler.graph import Array, Graph, Node, Tensor
 
 EXACT_FLOAT32 = 1 << 24  # integers below this are exact in float32
-NARROW = 1 << 23  # |sums| below this fit the upper 24 bits of a paired sum, see matmul_dsp.h
+NARROW = 1 << 23  # |sums| below this fit the upper 24 bits of a paired sum, see dsp/matmul.h
 NARROW_SHIFTS = range(-22, 0)  # that the short requantisation of matmul.h can do without overflow
 
 
@@ -103,7 +103,6 @@ class Channels:
     low: int
     high: int
     narrow: bool  # every possible sum and shift suits the short requantisation of matmul.h
-    paired: bool  # and the weights are in an order of their own where EAR_DSP
 
     def requantise(self, accumulator: Array) -> npt.NDArray[np.int8]:
         """Return the int8 outputs of accumulators (…, channels) that hold sum(x * w), without bias."""
@@ -112,15 +111,15 @@ class Channels:
         )
         return fixed_point.saturate_int8(scaled + self.out_zero, self.low, self.high)
 
-    def literal(self) -> str:
-        """Return the C literal of what all channels share."""
+    def literal(self, packed: bool) -> str:
+        """Return the C literal of what all channels share; `packed`: the unit's own kernel computes them."""
         return ops.literal(
             "ear_output",
             zero=self.out_zero,
             low=self.low,
             high=self.high,
             narrow=int(self.narrow),
-            paired=int(self.paired),
+            packed=int(packed),
         )
 
     def table(self) -> npt.NDArray[np.int32]:
@@ -146,8 +145,7 @@ def channels(graph: Graph, node: Node, axis: int) -> Channels:
     bound = np.abs(bias) + 128 * np.abs(data).sum(axis=others)
     shifts = set(shift.tolist()) <= set(NARROW_SHIFTS)
     narrow = bool((bound < NARROW).all() and shifts)
-    paired = bool(narrow and data.min() > -128)
-    return Channels(bias, multiplier, shift, out_zero, low, high, narrow, paired)
+    return Channels(bias, multiplier, shift, out_zero, low, high, narrow)
 
 
 def check_weighted(graph: Graph, node: Node, axis: int) -> None:
@@ -188,20 +186,3 @@ def _check_scales(graph: Graph, node: Node, weights: Tensor, axis: int) -> None:
         raise ops.refuse(
             graph, node, f"weights {weights.name!r} are asymmetric", "quantise weights symmetrically"
         )
-
-
-def pack_rows(rows: Array) -> npt.NDArray[np.int8]:
-    """Return int8 weights (out, depth) with depth padded by zeros to a multiple of 4: rows of whole words."""
-    return np.pad(rows, ((0, 0), (0, -rows.shape[1] % 4))).astype(np.int8)
-
-
-def pair_rows(packed: npt.NDArray[np.int8]) -> npt.NDArray[np.uint32]:
-    """Return the words of matmul_dsp.h for packed rows (out, depth): (pairs of rows, depth / 2).
-
-    A half-word is 256 * (second row) + first row; half-words follow the inputs 0, 2, 1, 3 of each four.
-    """
-    rows = np.pad(packed, ((0, packed.shape[0] % 2), (0, 0))).astype(np.int32)
-    ordered = rows.reshape(rows.shape[0], -1, 4)[:, :, [0, 2, 1, 3]].reshape(rows.shape[0], -1)
-    halves = (256 * ordered[1::2] + ordered[::2]).astype(np.int16)
-    words: npt.NDArray[np.uint32] = np.ascontiguousarray(halves).view("<u4")
-    return words

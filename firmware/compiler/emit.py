@@ -31,6 +31,7 @@ _HEADER = """/* model.h: {name}, compiled by earkit. Do not edit: compile again.
 #define EAR_INPUT_BYTES {input_bytes}
 #define EAR_OUTPUT_BYTES {output_bytes}
 #define EAR_ARENA_BYTES {arena}
+#define EAR_STATE_BYTES {state}
 #define EAR_GUARD_BYTES {guard} /* painted bytes on each side of the arena */
 #define EAR_NODES {nodes}
 #define EAR_INPUT_SCALE {input_scale}f
@@ -42,7 +43,8 @@ extern uint8_t ear_arena[EAR_GUARD_BYTES + EAR_ARENA_BYTES + EAR_GUARD_BYTES];
 extern int8_t *const ear_input;  /* {input_shape}; a run of the model uses it up */
 extern int8_t *const ear_output; /* {output_shape} */
 
-void ear_model_init(void);                              /* paints arena and guards */
+void ear_model_init(void);                              /* paints arena and guards, and resets */
+void ear_model_reset(void);                             /* forgets the past: states are as in the first run */
 void ear_model_invoke(void (*before)(uint32_t node));   /* before: 0, or called at each node and the end */
 int ear_arena_intact(void);                             /* 1 while both guards still carry their paint */
 uint32_t ear_arena_high_water(void);                    /* bytes of the arena up to the last one changed */
@@ -58,6 +60,7 @@ int8_t *const ear_output = AT(int8_t, {output});
 
 void ear_model_init(void) {{
     memset(ear_arena, {paint:#x}, sizeof ear_arena);
+    ear_model_reset();
 }}
 
 int ear_arena_intact(void) {{
@@ -79,15 +82,20 @@ uint32_t ear_arena_high_water(void) {{
 
 @dataclass(frozen=True)
 class Constant:
-    """A static const array of model.c; cores with EAR_DSP may get the same values in another order."""
+    """A static const array of model.c."""
 
     name: str
     data: Array
-    dsp: Array | None = None
 
-    def bytes(self, dsp: bool) -> int:
-        """Return the bytes it takes on a core with or without EAR_DSP."""
-        return self.dsp.nbytes if dsp and self.dsp is not None else self.data.nbytes
+
+@dataclass(frozen=True)
+class Step:
+    """One call in ear_model_invoke: a function, shared by nodes of the same shape, and its pointers."""
+
+    node: Node
+    body: str  # the kernel call in terms of the parameters
+    parameters: tuple[str, ...]  # C declarations
+    arguments: tuple[str, ...]  # C expressions
 
 
 def emit(graph: Graph, plan: Plan, frontend_tables: Mapping[str, Any] | None = None) -> str:
@@ -100,24 +108,29 @@ def emit(graph: Graph, plan: Plan, frontend_tables: Mapping[str, Any] | None = N
     """
     _require_one_each(graph)
     constants: dict[bytes, Constant] = {}
-    steps = [(i, node) for i, node in enumerate(graph.nodes) if not OPS[node.op].alias]
-    functions = [_function(graph, plan, i, node, constants) for i, node in steps]
-    kernels = sorted({OPS[node.op].call(graph, node).kernel for _, node in steps})
-    calls = "".join(
-        f"    EAR_OP({step});\n    {_function_name(i, node)}();\n" for step, (i, node) in enumerate(steps)
-    )
+    steps = [
+        _step(graph, plan, i, node, constants) for i, node in enumerate(graph.nodes) if not OPS[node.op].alias
+    ]
+    functions: dict[tuple[str, tuple[str, ...]], str] = {}
+    for step in steps:
+        kind = _identifier(step.node.op)
+        functions.setdefault((step.body, step.parameters), f"{kind}_{len(functions)}")
+    kernels = sorted({OPS[step.node.op].call(graph, step.node).kernel for step in steps})
     memory = _MEMORY.format(
         input=plan.offsets[graph.inputs[0]], output=plan.offsets[graph.outputs[0]], paint=PAINT
     )
     parts = [
         f"/* model.c: {_comment(graph.name)}, compiled by earkit. Do not edit: compile again. */",
+        "" if graph.unit == "c" else f"#define EAR_{graph.unit.upper()} 1",
         '#include "model.h"\n\n#include "ear.h"\n' + "".join(f'#include "kernels/{k}.h"\n' for k in kernels),
-        "#define AT(type, offset) ((type *)(void *)(ear_arena + EAR_GUARD_BYTES + (offset)))\n",
+        "#define AT(type, offset) ((type *)(void *)(ear_arena + EAR_GUARD_BYTES + (offset)))",
+        "#define STATE(type, offset) ((type *)(void *)(ear_state + (offset)))\n" if plan.state else "",
         memory,
+        _reset(graph, plan),
         frontend_emit.constants(frontend_tables),
-        *(_array(constant) for constant in constants.values()),
-        *functions,
-        f"void ear_model_invoke(void (*before)(uint32_t node)) {{\n{calls}    EAR_OP({len(steps)});\n}}\n",
+        *(_definition(constant.name, constant.data) for constant in constants.values()),
+        *(_function(name, body, parameters) for (body, parameters), name in functions.items()),
+        _invoke(graph, plan, steps, functions),
     ]
     return "\n".join(part for part in parts if part)
 
@@ -138,6 +151,7 @@ def header(
         input_bytes=x.bytes,
         output_bytes=y.bytes,
         arena=plan.arena,
+        state=plan.state,
         guard=GUARD_BYTES,
         nodes=len(compiled_nodes(graph)),
         input_scale=f"{scales[0]:.9e}",
@@ -155,14 +169,14 @@ def compiled_nodes(graph: Graph) -> list[Node]:
     return [node for node in graph.nodes if not OPS[node.op].alias]
 
 
-def constant_bytes(graph: Graph, dsp: bool, frontend_tables: Mapping[str, Any] | None = None) -> int:
-    """Return the bytes of flash that weights and tables take on a core with or without EAR_DSP."""
+def constant_bytes(graph: Graph, frontend_tables: Mapping[str, Any] | None = None) -> int:
+    """Return the bytes of flash that weights and tables take."""
     constants: dict[bytes, Constant] = {}
     for i, node in enumerate(graph.nodes):
         if not OPS[node.op].alias:
-            _names(graph, i, node, OPS[node.op].call(graph, node), constants)
+            _constants(graph, i, node, OPS[node.op].call(graph, node), constants)
     tables = frontend_emit.table_bytes(frontend_tables)
-    return tables + sum(constant.bytes(dsp) for constant in constants.values())
+    return tables + sum(constant.data.nbytes for constant in constants.values())
 
 
 def _require_one_each(graph: Graph) -> None:
@@ -173,30 +187,79 @@ def _require_one_each(graph: Graph) -> None:
         )
 
 
-def _function_name(index: int, node: Node) -> str:
-    return f"node_{index}_{node.op.lower().replace(' ', '_')}"
-
-
-def _function(graph: Graph, plan: Plan, index: int, node: Node, constants: dict[bytes, Constant]) -> str:
+def _step(graph: Graph, plan: Plan, index: int, node: Node, constants: dict[bytes, Constant]) -> Step:
     call = OPS[node.op].call(graph, node)
-    names = _names(graph, index, node, call, constants) | _pointers(graph, plan, index, node)
-    arguments = ",\n        ".join(_fill(argument, names) for argument in call.arguments)
+    used = set(PLACEHOLDER.findall(" ".join(call.arguments)))
+    pointers = {**_pointers(graph, plan, index, node), **_constants(graph, index, node, call, constants)}
+    names = [name for name in pointers if name in used]
+    texts = {"scratch": "0", **{name: name for name in names}}
+    body = ",\n        ".join(_fill(argument, texts) for argument in call.arguments)
+    parameters = tuple(f"{pointers[name][0]}{name}" for name in names)
+    return Step(
+        node, f"{call.symbol}(\n        {body})", parameters, tuple(pointers[name][1] for name in names)
+    )
+
+
+def _function(name: str, body: str, parameters: tuple[str, ...]) -> str:
+    listed = ", ".join(parameters) or "void"
+    return f"static __attribute__((noinline)) void {name}({listed}) {{\n    {body};\n}}\n"
+
+
+def _invoke(
+    graph: Graph, plan: Plan, steps: list[Step], functions: Mapping[tuple[str, tuple[str, ...]], str]
+) -> str:
+    lines = []
+    for number, step in enumerate(steps):
+        name = functions[step.body, step.parameters]
+        lines += [
+            f"    /* {_summary(graph, step.node)} */",
+            f"    EAR_OP({number});",
+            f"    {name}({', '.join(step.arguments)});",
+        ]
+    lines += [f"    {line}" for line in _carried(graph, plan)]
+    lines.append(f"    EAR_OP({len(steps)});")
+    return "void ear_model_invoke(void (*before)(uint32_t node)) {\n" + "\n".join(lines) + "\n}\n"
+
+
+def _summary(graph: Graph, node: Node) -> str:
     shapes = " ".join(
         str(graph.tensors[i].shape) for i in node.inputs if i >= 0 and not graph.tensors[i].constant
     )
-    macs = OPS[node.op].macs(graph, node)
     result = graph.tensors[node.outputs[0]].shape
-    return (
-        f"/* {_comment(node.name)}: {shapes} -> {result}, {macs:,} MACs */\n"
-        f"static __attribute__((noinline)) void {_function_name(index, node)}(void) {{\n"
-        f"    {call.symbol}(\n        {arguments});\n}}\n"
-    )
+    return f"{_comment(node.name)}: {shapes} -> {result}, {OPS[node.op].macs(graph, node):,} MACs"
 
 
-def _names(
+def _carried(graph: Graph, plan: Plan) -> list[str]:
+    """Return the copies that carry states to the next run, where no op rewrote them in their place."""
+    return [
+        f"memcpy(STATE(uint8_t, {plan.states[state.read]}), AT(uint8_t, {plan.offsets[state.written]}), "
+        f"{graph.tensors[state.read].bytes});"
+        for state in graph.states
+        if state.written in plan.offsets
+    ]
+
+
+def _reset(graph: Graph, plan: Plan) -> str:
+    """Return the memory of the states and what fills it with their initial values."""
+    fills = []
+    for state in graph.states:
+        value = graph.tensors[state.read]
+        pointer = f"STATE({C_TYPES[value.dtype]}, {plan.states[state.read]})"
+        fills.append(
+            f"    for (uint32_t i = 0; i < {value.elements}; ++i)\n        {pointer}[i] = {state.initial};\n"
+        )
+    memory = f"static uint8_t ear_state[{plan.state}] __attribute__((aligned(16)));\n" if plan.state else ""
+    return f"{memory}\nvoid ear_model_reset(void) {{\n{''.join(fills)}}}\n"
+
+
+def _identifier(op: str) -> str:
+    return re.sub(r"\W", "_", op.lower())
+
+
+def _constants(
     graph: Graph, index: int, node: Node, call: Call, constants: dict[bytes, Constant]
-) -> dict[str, str]:
-    """Return placeholder → C name of the node's constants, adding those that are new."""
+) -> dict[str, tuple[str, str]]:
+    """Return placeholder → (C type, name) of the node's constants, adding those that are new."""
     used = set(PLACEHOLDER.findall(" ".join(call.arguments)))
     wanted = dict(call.constants)
     for position, tensor in enumerate(node.inputs):
@@ -206,34 +269,30 @@ def _names(
     names = {}
     for name, data in wanted.items():
         key = str(data.dtype).encode() + b":" + np.ascontiguousarray(data).tobytes()
-        dsp = call.dsp_constants.get(name)
-        key += b"" if dsp is None else b" dsp " + dsp.tobytes()
-        names[name] = constants.setdefault(key, Constant(f"n{index}_{name}", data, dsp)).name
+        kind = f"const {C_TYPES[str(data.dtype)]} *"
+        names[name] = kind, constants.setdefault(key, Constant(f"n{index}_{name}", data)).name
     return names
 
 
-def _pointers(graph: Graph, plan: Plan, index: int, node: Node) -> dict[str, str]:
-    ends = [(f"in{p}", t) for p, t in enumerate(node.inputs)] + [
-        (f"out{p}", t) for p, t in enumerate(node.outputs)
-    ]
-    found = {
-        name: f"AT({C_TYPES[graph.tensors[tensor].dtype]}, {plan.offsets[tensor]})"
-        for name, tensor in ends
-        if tensor >= 0 and not graph.tensors[tensor].constant
-    }
+def _pointers(graph: Graph, plan: Plan, index: int, node: Node) -> dict[str, tuple[str, str]]:
+    """Return placeholder → (C type, expression) of the node's run-time tensors and scratch."""
+    found: dict[str, tuple[str, str]] = {}
+    for letter, ends in (("in", node.inputs), ("out", node.outputs)):
+        for position, tensor in enumerate(ends):
+            if tensor < 0 or graph.tensors[tensor].constant:
+                continue
+            kind = C_TYPES[graph.tensors[tensor].dtype]
+            kept = tensor in plan.states
+            place = f"{'STATE' if kept else 'AT'}({kind}, {(plan.states if kept else plan.offsets)[tensor]})"
+            found[f"{letter}{position}"] = (f"{'const ' if letter == 'in' else ''}{kind} *", place)
     scratch = plan.scratch[index]
-    return found if scratch is None else {**found, "scratch": f"AT(int8_t, {scratch})"}
+    if scratch is not None:
+        found["scratch"] = "int8_t *", f"AT(int8_t, {scratch})"
+    return found
 
 
 def _fill(argument: str, names: Mapping[str, str]) -> str:
     return PLACEHOLDER.sub(lambda match: names.get(match[1], match[0]), argument)
-
-
-def _array(constant: Constant) -> str:
-    plain = _definition(constant.name, constant.data)
-    if constant.dsp is None:
-        return plain
-    return f"#if EAR_DSP\n{_definition(constant.name, constant.dsp)}#else\n{plain}#endif\n"
 
 
 def _definition(name: str, data: Array) -> str:

@@ -22,10 +22,10 @@ OVERFLOW = re.compile(r"region '?`?(FLASH|RAM)'?:? .*?(\d+) bytes")
 
 def check_fits(graph: Graph, planned: Plan, board: Board, frontend_tables: Mapping[str, Any] | None) -> None:
     """Raise UserError when arena and stack cannot fit the RAM, or weights the flash, even without code."""
-    ram = planned.arena + 2 * emit.GUARD_BYTES + STACK_BYTES + HANDOVER_BYTES
+    ram = planned.arena + planned.state + 2 * emit.GUARD_BYTES + STACK_BYTES + HANDOVER_BYTES
     if ram > board.ram_memory.size:
         raise _too_big_for_ram(graph, planned, board, ram)
-    weights = emit.constant_bytes(graph, board.dsp and not board.mve, frontend_tables)
+    weights = emit.constant_bytes(graph, frontend_tables)
     if weights > board.app_size:
         raise _too_big_for_flash(graph, board, weights)
 
@@ -78,9 +78,13 @@ def sizes(
     """Return the object of `compile --json` for the build in `folder`; bytes, exact from the linked ELF."""
     sections = Elf((folder / "firmware.elf").read_bytes()).sections()
     flash = (folder / "firmware.bin").stat().st_size
-    weights = emit.constant_bytes(graph, board.dsp and not board.mve, frontend_tables)
-    static = sum(section.size for section in sections if section.name in (".data", ".bss")) - planned.arena
-    ram = {"arena": planned.arena, "state": 0, "static": static, "stack": STACK_BYTES}
+    weights = emit.constant_bytes(graph, frontend_tables)
+    static = (
+        sum(section.size for section in sections if section.name in (".data", ".bss"))
+        - planned.arena
+        - planned.state
+    )
+    ram = {"arena": planned.arena, "state": planned.state, "static": static, "stack": STACK_BYTES}
     nodes = [
         {"name": node.name, "op": node.op, "macs": OPS[node.op].macs(graph, node)}
         for node in emit.compiled_nodes(graph)

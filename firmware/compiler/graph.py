@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,9 @@ import numpy.typing as npt
 from boards.errors import UserError
 
 Array = npt.NDArray[Any]
+# Which kernels a model is lowered to, each with its order of weights: portable C, a 32-bit multiplier only
+# (M0+, M3), SMLAD (M4, M7, M33), Helium (M55), vectors of a host or of wasm.
+Unit = Literal["c", "scalar", "dsp", "mve", "simd"]
 MAX_ELEMENTS = 1 << 28  # a tensor above this is hostile, not a model for a microcontroller
 
 
@@ -67,6 +70,15 @@ class Node:
 
 
 @dataclass(frozen=True)
+class State:
+    """Memory kept between runs: what is `written` in one is `read` in the next, `initial` in the first."""
+
+    read: int  # tensor that no node writes
+    written: int  # tensor that a node writes, of the same shape and dtype
+    initial: int = 0  # the integer (or float) that fills it at reset
+
+
+@dataclass(frozen=True)
 class Graph:
     """A static dataflow graph; `nodes` are in execution order."""
 
@@ -75,6 +87,8 @@ class Graph:
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     name: str = "model"
+    states: tuple[State, ...] = ()
+    unit: Unit = "c"
 
     def verify(self) -> Graph:
         """Return the graph itself if it keeps every rule.
@@ -115,6 +129,7 @@ def _sizes_sane(graph: Graph) -> str | None:
 
 def _written_once(graph: Graph) -> str | None:
     known = {i for i, tensor in enumerate(graph.tensors) if tensor.constant} | set(graph.inputs)
+    known |= {state.read for state in graph.states}
     if any(graph.tensors[i].constant for i in graph.inputs):
         return "an input is a constant"
     for node in graph.nodes:
@@ -145,9 +160,21 @@ def _scales_positive(graph: Graph) -> str | None:
     return None
 
 
+def _states_match(graph: Graph) -> str | None:
+    written = {index for node in graph.nodes for index in node.outputs}
+    for state in graph.states:
+        before, after = graph.tensors[state.read], graph.tensors[state.written]
+        if (before.shape, before.dtype) != (after.shape, after.dtype):
+            return f"{before.name!r} is {before.dtype} {before.shape}, becomes {after.dtype} {after.shape}"
+        if state.written not in written:
+            return f"{before.name!r} becomes {after.name!r}, which no node writes"
+    return None
+
+
 RULES: Mapping[str, Callable[[Graph], str | None]] = {
     "a tensor index out of range": _indices_in_range,
     "a size out of range": _sizes_sane,
     "a value without exactly one writer": _written_once,
     "a broken quantisation": _scales_positive,
+    "a state that changes its type": _states_match,
 }

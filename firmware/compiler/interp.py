@@ -15,17 +15,31 @@ BATCH_BYTES = 64 << 20  # of int8 activations that run_batch lets one op see at 
 def run(graph: Graph, inputs: Sequence[Array]) -> list[Array]:
     """Return the graph's outputs for one set of inputs, in the order and shapes of `graph.inputs`.
 
+    States start from their initial values, as after a reset.
+
     Raises:
         ModelError: an input of the wrong shape or type, or an op that the compiler does not know.
     """
+    return step(graph, inputs, initial_states(graph))[0]
+
+
+def initial_states(graph: Graph) -> list[Array]:
+    """Return what the states hold after a reset, in the order of `graph.states`."""
+    tensors = ((graph.tensors[state.read], state.initial) for state in graph.states)
+    return [np.full(tensor.shape, initial, tensor.dtype) for tensor, initial in tensors]
+
+
+def step(graph: Graph, inputs: Sequence[Array], states: Sequence[Array]) -> tuple[list[Array], list[Array]]:
+    """Return (outputs, next states) of one run; errors as for `run`."""
     if len(inputs) != len(graph.inputs):
         raise ModelError(f"{graph.name} takes {len(graph.inputs)} inputs, got {len(inputs)}")
     values: dict[int, Array] = {i: t.data for i, t in enumerate(graph.tensors) if t.data is not None}
     for index, array in zip(graph.inputs, inputs, strict=True):
         values[index] = _checked(graph, index, np.asarray(array))
+    values.update((state.read, array) for state, array in zip(graph.states, states, strict=True))
     for node in graph.nodes:
         values.update(zip(node.outputs, _meaning(graph, node, values), strict=True))
-    return [values[index] for index in graph.outputs]
+    return [values[index] for index in graph.outputs], [values[state.written] for state in graph.states]
 
 
 def run_batch(graph: Graph, x: Array) -> Array:
@@ -60,6 +74,8 @@ def _batch(graph: Graph, x: Array) -> Array:
     index = graph.inputs[0]
     values: dict[int, Array] = {i: t.data for i, t in enumerate(graph.tensors) if t.data is not None}
     values[index] = _checked(graph, index, x.reshape(count, *graph.tensors[index].shape), leading=1)
+    for state, array in zip(graph.states, initial_states(graph), strict=True):
+        values[state.read] = np.broadcast_to(array, (count, *array.shape))
     left = {
         i: sum(i in n.inputs for n in graph.nodes) + (i in graph.outputs) for i in range(len(graph.tensors))
     }

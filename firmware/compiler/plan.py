@@ -15,11 +15,15 @@ WORK = 1 << 20  # block comparisons spent on shuffled orders, when the sorted on
 
 @dataclass(frozen=True)
 class Plan:
-    """Where the run-time tensors live in the arena, in bytes."""
+    """Where the run-time tensors live, in bytes: in the arena, or in the memory of the states."""
 
-    offsets: Mapping[int, int]  # tensor index → offset; reshapes and in-place results share one
+    offsets: Mapping[int, int]  # tensor index → offset in the arena; reshapes and in-place results share one
+    states: Mapping[
+        int, int
+    ]  # tensor index → offset in the state memory: states as read, and updated in place
     scratch: tuple[int | None, ...]  # per node: offset of its scratch memory
     arena: int  # bytes
+    state: int  # bytes that live from run to run
     lower_bound: int  # bytes that are alive at once at the worst node: no plan can need less
     lifetimes: tuple[tuple[tuple[str, int, int], ...], ...]  # per node: (name, offset, bytes) alive during it
 
@@ -40,6 +44,9 @@ class _Block:
 def plan(graph: Graph) -> Plan:
     """Return the smallest arena found: greedy placement in several orders, then in shuffled ones."""
     storage = _storage(graph)
+    kept, state_bytes = _states(graph)
+    states = {index: kept[root] for index, root in storage.items() if root in kept}
+    storage = {index: root for index, root in storage.items() if root not in kept}
     blocks = _blocks(graph, storage)
     keys = list(blocks)
     items = [blocks[key] for key in keys]
@@ -50,8 +57,10 @@ def plan(graph: Graph) -> Plan:
     where = dict(zip(keys, places, strict=True))
     return Plan(
         offsets={index: where["tensor", root] for index, root in storage.items()},
+        states=states,
         scratch=tuple(where.get(("scratch", i)) for i in range(len(graph.nodes))),
         arena=max(place + item.bytes for place, item in zip(places, items, strict=True)),
+        state=state_bytes,
         lower_bound=bound,
         lifetimes=tuple(
             tuple(
@@ -62,6 +71,15 @@ def plan(graph: Graph) -> Plan:
             for i in range(len(graph.nodes))
         ),
     )
+
+
+def _states(graph: Graph) -> tuple[dict[int, int], int]:
+    """Return (tensor that a state is read from → its offset, bytes of all states)."""
+    offsets, total = {}, 0
+    for state in graph.states:
+        offsets[state.read] = total
+        total += _aligned(graph.tensors[state.read].bytes)
+    return offsets, total
 
 
 def _by_place(pair: tuple[int, _Block]) -> tuple[int, int]:
@@ -79,17 +97,35 @@ def _storage(graph: Graph) -> dict[int, int]:
     end = dict.fromkeys(graph.inputs, -1)  # root → last node that reads any tensor in its memory
     for i in graph.inputs:
         end[i] = last[i]
+    for kept in graph.states:  # alive for ever: only an op that updates it may overwrite it
+        root[kept.read], end[kept.read] = kept.read, len(graph.nodes)
+    updated = {kept.written: kept.read for kept in graph.states}
     for step, node in enumerate(graph.nodes):
         first = node.inputs[0] if node.inputs else -1
-        for index in node.outputs:
+        for position, index in enumerate(node.outputs):
             shared = root.get(first)
-            if shared is not None and _shares(graph, node, step, root, end):
+            state = updated.get(index, -1)
+            if _updates(node, position, state) and _last_read(state, root, last) == step:
+                root[index] = state
+            elif shared is not None and _shares(graph, node, step, root, end):
                 root[index] = shared
                 end[shared] = max(end[shared], last[index])
             else:
                 root[index] = index
                 end[index] = last[index]
     return root
+
+
+def _updates(node: Node, position: int, state: int) -> bool:
+    """Tell whether the node rewrites the state in its place as its output `position`."""
+    return state >= 0 and any(
+        node.inputs[i] == state for i, o in OPS[node.op].updates.items() if o == position
+    )
+
+
+def _last_read(state: int, root: Mapping[int, int], last: Mapping[int, int]) -> int:
+    """Return the last node that reads the state, or a reshape of it."""
+    return max(last[index] for index, owner in root.items() if owner == state)
 
 
 def _shares(graph: Graph, node: Node, step: int, root: Mapping[int, int], end: Mapping[int, int]) -> bool:
@@ -106,11 +142,12 @@ def _shares(graph: Graph, node: Node, step: int, root: Mapping[int, int], end: M
 
 def _last_reads(graph: Graph) -> dict[int, int]:
     """Return tensor → last node that reads it; outputs live past the end, unread ones to their node."""
-    last: dict[int, int] = dict.fromkeys(graph.inputs, -1)
+    last: dict[int, int] = dict.fromkeys((*graph.inputs, *(state.read for state in graph.states)), -1)
     for step, node in enumerate(graph.nodes):
         last.update(dict.fromkeys(node.outputs, step))
         last.update({i: step for i in node.inputs if i >= 0})
-    return {**last, **dict.fromkeys(graph.outputs, len(graph.nodes))}
+    ends = (*graph.outputs, *(state.written for state in graph.states))
+    return {**last, **dict.fromkeys(ends, len(graph.nodes))}
 
 
 def _blocks(graph: Graph, storage: Mapping[int, int]) -> dict[tuple[str, int], _Block]:

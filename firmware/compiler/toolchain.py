@@ -18,6 +18,7 @@ import platformdirs
 from boards import Board
 from boards.errors import UserError
 from firmware import MEMORY
+from firmware.compiler.graph import Unit
 
 Toolchain = Literal["zig", "gcc"]
 WARNINGS = ("-std=c11", "-Wall", "-Wextra", "-Werror")
@@ -88,6 +89,11 @@ def version(toolchain: Toolchain) -> str:
 
         return f"ziglang {installed('ziglang')}"
     return "arm-none-eabi-gcc " + _run((*driver("gcc"), "-dumpfullversion")).strip()
+
+
+def unit(board: Board) -> Unit:
+    """Return which kernels the board's core runs."""
+    return "mve" if board.mve else "dsp" if board.dsp else "scalar"
 
 
 def core_flags(board: Board, toolchain: Toolchain) -> tuple[str, ...]:

@@ -75,59 +75,21 @@ EAR_KERNEL void ear_conv_2d_plain(struct ear_conv_2d s, struct ear_output out, c
 }
 
 #if EAR_DSP
-/* Widens the column under output position `position` for lane `lane` of `lanes`. */
-EAR_KERNEL void ear_conv_2d_widen(struct ear_conv_2d s, const int8_t *x, int32_t position, int32_t lane, int32_t lanes,
-                                  int8_t *scratch) {
-    const int32_t depth = s.filter_rows * s.filter_columns * s.filter_channels;
-    ear_word *const widened = (ear_word *)(void *)scratch;
-    int8_t *const column_at = scratch + 2 * lanes * ((depth + 3) & ~3);
-    const int8_t *from;
-    if (ear_conv_2d_direct(s) && s.stride_rows == 1 && s.stride_columns == 1)
-        from = x + position * s.in_channels;
-    else
-        from = ear_conv_2d_column(s, x, 0, position / s.out_columns, position % s.out_columns, column_at);
-    if (depth % 4) {
-        if (from != column_at)
-            ear_copy(column_at, from, depth);
-        ear_fill(column_at + depth, 0, 4 - depth % 4);
-        from = column_at;
-    }
-    ear_widen(from, depth, lanes, widened + 2 * lane);
-}
-
-/* Two positions at a time; an odd last one is computed together with its neighbour once more. */
-EAR_KERNEL void ear_conv_2d_dsp(struct ear_conv_2d s, struct ear_output out, const int8_t *x, const ear_word *weights,
-                                const int32_t *channels, int8_t *y, int8_t *scratch) {
-    const int32_t depth = s.filter_rows * s.filter_columns * s.filter_channels, padded = (depth + 3) & ~3;
-    const int32_t positions = s.out_rows * s.out_columns;
-    const ear_word *const widened = (const ear_word *)(const void *)scratch;
-    if (positions == 1) {
-        ear_conv_2d_widen(s, x, 0, 0, 1, scratch);
-        ear_matmul_1(out, widened, weights, channels, padded / 4, s.out_channels, y);
-        return;
-    }
-    for (int32_t i = 0; i < positions; i += 2) {
-        const int32_t position = ear_min(i, positions - 2);
-        ear_conv_2d_widen(s, x, position, 0, 2, scratch);
-        ear_conv_2d_widen(s, x, position + 1, 1, 2, scratch);
-        ear_matmul_2(out, widened, weights, channels, padded / 4, s.out_channels, y + position * s.out_channels,
-                     y + (position + 1) * s.out_channels);
-    }
-}
+#include "dsp/conv_2d.h"
+#else
+EAR_NO_PACKED(ear_conv_2d_packed, struct ear_conv_2d)
 #endif
 
 /* x: (batches, in_rows, in_columns, in_channels); y: (batches, out_rows, out_columns, out_channels);
  * weights: out_channels rows of filter_rows * filter_columns * filter_channels, padded to whole words;
- * channels: see ear_channel; scratch: 2 rows of weights for each of the two columns computed together (for the one,
- * when there is one position), and another row unless a column lies in x in whole words. */
+ * channels: see ear_channel; scratch: two rows of weights, unless a column lies in x in one piece.
+ * Packed kernels have an order and a scratch of their own. */
 EAR_KERNEL void ear_conv_2d(struct ear_conv_2d s, struct ear_output out, const int8_t *x, const void *weights,
                             const int32_t *channels, int8_t *y, int8_t *scratch) {
     for (int32_t batch = 0; batch < s.batches; ++batch) {
-#if EAR_DSP
-        if (out.paired)
-            ear_conv_2d_dsp(s, out, x, weights, channels, y, scratch);
+        if (out.packed)
+            ear_conv_2d_packed(s, out, x, weights, channels, y, scratch);
         else
-#endif
             ear_conv_2d_plain(s, out, x, weights, channels, y, scratch);
         x += s.in_rows * s.in_columns * s.in_channels;
         y += s.out_rows * s.out_columns * s.out_channels;

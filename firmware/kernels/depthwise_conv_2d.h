@@ -17,6 +17,10 @@ struct ear_patch {
     int32_t row_bytes, column_bytes;
 };
 
+/* What computes the outputs at one position. */
+typedef void (*ear_depthwise_position)(struct ear_depthwise_conv_2d s, struct ear_output out, struct ear_patch patch,
+                                       const void *weights, const int32_t *channels, int8_t *y);
+
 /* Copies the inputs under a filter at (top, left) to `to`; what lies outside x counts as in_zero. */
 EAR_KERNEL void ear_depthwise_gather(struct ear_depthwise_conv_2d s, const int8_t *x, int32_t top, int32_t left,
                                      int8_t *to) {
@@ -33,11 +37,11 @@ EAR_KERNEL void ear_depthwise_gather(struct ear_depthwise_conv_2d s, const int8_
 }
 
 EAR_KERNEL void ear_depthwise_plain(struct ear_depthwise_conv_2d s, struct ear_output out, struct ear_patch patch,
-                                    const int8_t *weights, const int32_t *channels, int8_t *y) {
+                                    const void *weights, const int32_t *channels, int8_t *y) {
     const int32_t multiplier = s.out_channels / s.in_channels;
     for (int32_t k = 0; k < s.out_channels; ++k) {
         const struct ear_channel channel = ear_channel(channels, k);
-        const int8_t *x = patch.x + k / multiplier, *w = weights + k;
+        const int8_t *x = patch.x + k / multiplier, *w = (const int8_t *)weights + k;
         int32_t sum = channel.bias;
         for (int32_t i = 0; i < s.filter_rows; ++i)
             for (int32_t j = 0; j < s.filter_columns; ++j, w += s.out_channels)
@@ -46,54 +50,10 @@ EAR_KERNEL void ear_depthwise_plain(struct ear_depthwise_conv_2d s, struct ear_o
     }
 }
 
-#if EAR_DSP
-/* Four channels at a time, the last four once more when they do not divide by four. Weights: for each four channels
- * and each tap two words of half-words, channels (0, 2) and (1, 3). */
-EAR_KERNEL void ear_depthwise_dsp(struct ear_depthwise_conv_2d s, struct ear_output out, struct ear_patch patch,
-                                  const ear_word *w, const int32_t *channels, int8_t *y) {
-    for (int32_t k = 0; k < s.out_channels; k += 4) {
-        const int32_t first = ear_min(k, s.out_channels - 4);
-        const int32_t *const bias = channels + 3 * first;
-        const int8_t *const x = patch.x + first;
-        int32_t sum0 = bias[0], sum1 = bias[3], sum2 = bias[6], sum3 = bias[9];
-        for (int32_t i = 0; i < s.filter_rows; ++i)
-            for (int32_t j = 0; j < s.filter_columns; ++j) {
-                uint32_t even, odd, w02, w13;
-                memcpy(&even, x + i * patch.row_bytes + j * patch.column_bytes, 4);
-                __asm volatile("ldrd %[w02], %[w13], [%[w]], #8\n"
-                               "sxtb16 %[odd], %[even], ror #8\n"
-                               "sxtb16 %[even], %[even]\n"
-                               "smlabb %[s0], %[even], %[w02], %[s0]\n"
-                               "smlatt %[s2], %[even], %[w02], %[s2]\n"
-                               "smlabb %[s1], %[odd], %[w13], %[s1]\n"
-                               "smlatt %[s3], %[odd], %[w13], %[s3]\n"
-                               : [w] "+r"(w), [w02] "=&r"(w02), [w13] "=&r"(w13), [even] "+r"(even), [odd] "=&r"(odd),
-                                 [s0] "+r"(sum0), [s1] "+r"(sum1), [s2] "+r"(sum2), [s3] "+r"(sum3)
-                               :
-                               : "memory");
-            }
-        const int32_t sums[4] = { sum0, sum1, sum2, sum3 };
-        for (int32_t i = 0; i < 4; ++i)
-            y[first + i] = ear_finish_twice(out, ear_channel(channels, first + i), ear_shift_left(sums[i], 1));
-    }
-}
-#endif
-
-EAR_KERNEL void ear_depthwise_position(struct ear_depthwise_conv_2d s, struct ear_output out, struct ear_patch patch,
-                                       const void *weights, const int32_t *channels, int8_t *y) {
-#if EAR_DSP
-    if (out.paired) {
-        ear_depthwise_dsp(s, out, patch, weights, channels, y);
-        return;
-    }
-#endif
-    ear_depthwise_plain(s, out, patch, weights, channels, y);
-}
-
-/* x: (batches, in_rows, in_columns, in_channels); y: (batches, out_rows, out_columns, out_channels);
- * weights: (filter_rows, filter_columns, out_channels); channels: see ear_channel; scratch: the inputs under a filter. */
-EAR_KERNEL void ear_depthwise_conv_2d(struct ear_depthwise_conv_2d s, struct ear_output out, const int8_t *x,
-                                      const void *weights, const int32_t *channels, int8_t *y, int8_t *scratch) {
+/* Calls `position` for each output position, with the inputs under the filter in place or gathered in scratch. */
+EAR_KERNEL void ear_depthwise_positions(struct ear_depthwise_conv_2d s, struct ear_output out, const int8_t *x,
+                                        const void *weights, const int32_t *channels, int8_t *y, int8_t *scratch,
+                                        ear_depthwise_position position) {
     const int32_t bottom = s.in_rows - (s.filter_rows - 1) * s.dilation_rows;
     const int32_t right = s.in_columns - (s.filter_columns - 1) * s.dilation_columns;
     const int32_t row_bytes = s.dilation_rows * s.in_columns * s.in_channels;
@@ -104,13 +64,30 @@ EAR_KERNEL void ear_depthwise_conv_2d(struct ear_depthwise_conv_2d s, struct ear
                 if (top >= 0 && top < bottom && left >= 0 && left < right) {
                     const int8_t *from = x + (top * s.in_columns + left) * s.in_channels;
                     const struct ear_patch patch = { from, row_bytes, s.dilation_columns * s.in_channels };
-                    ear_depthwise_position(s, out, patch, weights, channels, y);
+                    position(s, out, patch, weights, channels, y);
                 } else {
                     const struct ear_patch patch = { scratch, s.filter_columns * s.in_channels, s.in_channels };
                     ear_depthwise_gather(s, x, top, left, scratch);
-                    ear_depthwise_position(s, out, patch, weights, channels, y);
+                    position(s, out, patch, weights, channels, y);
                 }
             }
+}
+
+#if EAR_DSP
+#include "dsp/depthwise_conv_2d.h"
+#else
+EAR_NO_PACKED(ear_depthwise_conv_2d_packed, struct ear_depthwise_conv_2d)
+#endif
+
+/* x: (batches, in_rows, in_columns, in_channels); y: (batches, out_rows, out_columns, out_channels);
+ * weights: (filter_rows, filter_columns, out_channels); channels: see ear_channel; scratch: the inputs under a filter.
+ * Packed kernels have an order and a scratch of their own. */
+EAR_KERNEL void ear_depthwise_conv_2d(struct ear_depthwise_conv_2d s, struct ear_output out, const int8_t *x,
+                                      const void *weights, const int32_t *channels, int8_t *y, int8_t *scratch) {
+    if (out.packed)
+        ear_depthwise_conv_2d_packed(s, out, x, weights, channels, y, scratch);
+    else
+        ear_depthwise_positions(s, out, x, weights, channels, y, scratch, ear_depthwise_plain);
 }
 
 #endif

@@ -6,10 +6,17 @@
 
 /* What the output channels share.
  * narrow: every |sum| < 2^23 and every right shift is 1..22, so that the short requantisation is exact;
- * paired: the weights are in the order of matmul_dsp.h, or of depthwise_conv_2d.h, where EAR_DSP. */
+ * packed: the weights are in the order of the unit's own kernel, and the arena holds what it needs. */
 struct ear_output {
-    int32_t zero, low, high, narrow, paired;
+    int32_t zero, low, high, narrow, packed;
 };
+
+/* Stands for the packed kernel of a unit that has none; the compiler never asks for it. */
+#define EAR_NO_PACKED(name, shape)                                                                                     \
+    EAR_KERNEL void name(shape s, struct ear_output out, const int8_t *x, const void *weights,                         \
+                         const int32_t *channels, int8_t *y, int8_t *scratch) {                                        \
+        (void)s, (void)out, (void)x, (void)weights, (void)channels, (void)y, (void)scratch;                            \
+    }
 
 /* A row of the table of channels: bias (input zero-point folded in), multiplier, right shift less one. */
 struct ear_channel {
@@ -111,9 +118,5 @@ EAR_KERNEL void ear_matvec_2(struct ear_output out, const int8_t *x0, const int8
     ear_matvec(out, x1, weights, channels, depth, outputs, y1);
 #endif
 }
-
-#if EAR_DSP
-#include "matmul_dsp.h"
-#endif
 
 #endif

@@ -25,9 +25,6 @@ class Call:
     constants: Mapping[str, Array] = field(default_factory=dict)  # static const arrays, named per node
     scratch: int = 0  # bytes of arena needed during the call only
     function: str = ""  # C function; "" means ear_<kernel>
-    dsp_constants: Mapping[str, Array] = field(
-        default_factory=dict
-    )  # what EAR_DSP cores get in place of some
 
     @property
     def symbol(self) -> str:
@@ -42,7 +39,7 @@ class Op:
     `meaning(graph, node, inputs)` is the exact integer definition. `inputs` are numpy arrays in node order,
     constants included, absent ones None. With `batch`, axis 0 of the run-time inputs and outputs is 1 in the
     graph, and meaning also takes them with any number of clips there (use `x.shape`, not the graph's shape);
-    without, the interpreter calls it clip by clip.
+    without, the interpreter calls it clip by clip. `call` lowers the node to the kernels of `graph.unit`.
     """
 
     name: str
@@ -54,6 +51,9 @@ class Op:
     in_place: bool = False  # the output may overwrite input 0
     alias: bool = False  # the output is input 0
     batch: bool = False
+    updates: Mapping[int, int] = field(
+        default_factory=dict
+    )  # input of a state → output rewriting it in place
 
 
 def refuse(graph: Graph, node: Node, what: str, cure: str) -> ModelError:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 
-from firmware.compiler import convolution
+from firmware.compiler import convolution, layouts
 from firmware.compiler.graph import Array, Graph, Node
+from firmware.compiler.layouts.layout import Product
 from firmware.compiler.ops import Call, Op, literal, output, per_tensor, refuse, require_constant, tensor
 
 
@@ -45,17 +45,22 @@ def _flat(patches: Array) -> Array:
 
 
 def call(graph: Graph, node: Node) -> Call:
-    """Return the kernel call; weights are rows of depth, padded with zeros to a multiple of 4."""
+    """Return the kernel call; the weights are rows of depth."""
     x, y = tensor(graph, node, 0), output(graph, node)
     weights = require_constant(graph, node, tensor(graph, node, 1))
     count, rows, columns, depth = weights.shape
     window = convolution.window(graph, node, (rows, columns))
     channels = convolution.channels(graph, node, axis=0)
-    if depth != x.shape[3]:  # groups
-        channels = replace(channels, paired=False)
-    lanes = min(y.shape[1] * y.shape[2], 2)
-    direct = rows == columns == 1 and depth % 4 == 0 and not any((*window.before, *window.after))
-    packed = convolution.pack_rows(weights.reshape(count, -1))
+    layout = layouts.product(
+        graph.unit,
+        Product(
+            weights.reshape(count, -1),
+            channels,
+            columns=y.elements // count,
+            gathered=not rows == columns == 1 or any((*window.before, *window.after)),
+            groups=x.shape[3] // depth,
+        ),
+    )
     shape = literal(
         "ear_conv_2d",
         batches=x.shape[0],
@@ -78,10 +83,9 @@ def call(graph: Graph, node: Node) -> Call:
     )
     return Call(
         "conv_2d",
-        (shape, channels.literal(), "{in0}", "{weights}", "{channels}", "{out0}", "{scratch}"),
-        {"weights": packed, "channels": channels.table()},
-        dsp_constants={"weights": convolution.pair_rows(packed)} if channels.paired else {},
-        scratch=packed.shape[1] * (2 * lanes + (not direct)),
+        (shape, channels.literal(layout.packed), "{in0}", "{weights}", "{channels}", "{out0}", "{scratch}"),
+        {"weights": layout.weights, "channels": layout.channels},
+        scratch=layout.scratch,
     )
 
 

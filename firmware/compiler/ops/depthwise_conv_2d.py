@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 
-from firmware.compiler import convolution
+from firmware.compiler import convolution, layouts
 from firmware.compiler.graph import Array, Graph, Node
+from firmware.compiler.layouts.layout import Depthwise
 from firmware.compiler.ops import Call, Op, literal, output, per_tensor, refuse, require_constant, tensor
-
-QUAD = 4  # channels that the DSP kernel computes together
 
 
 def check(graph: Graph, node: Node) -> None:
@@ -48,9 +45,8 @@ def call(graph: Graph, node: Node) -> Call:
     weights = require_constant(graph, node, tensor(graph, node, 1))
     window = convolution.window(graph, node, (weights.shape[1], weights.shape[2]))
     channels = convolution.channels(graph, node, axis=3)
-    if x.shape[3] != y.shape[3] or x.shape[3] < QUAD:
-        channels = replace(channels, paired=False)
     taps = weights.reshape(-1, weights.shape[3])
+    layout = layouts.depthwise(graph.unit, Depthwise(taps, channels, x.shape[3], window))
     shape = literal(
         "ear_depthwise_conv_2d",
         batches=x.shape[0],
@@ -72,21 +68,10 @@ def call(graph: Graph, node: Node) -> Call:
     )
     return Call(
         "depthwise_conv_2d",
-        (shape, channels.literal(), "{in0}", "{weights}", "{channels}", "{out0}", "{scratch}"),
-        {"weights": taps, "channels": channels.table()},
-        dsp_constants={"weights": _quads(taps)} if channels.paired else {},
-        scratch=taps.shape[0] * x.shape[3],
+        (shape, channels.literal(layout.packed), "{in0}", "{weights}", "{channels}", "{out0}", "{scratch}"),
+        {"weights": layout.weights, "channels": layout.channels},
+        scratch=layout.scratch,
     )
-
-
-def _quads(taps: Array) -> npt.NDArray[np.uint32]:
-    """Return words (quads of channels, taps, 2) of channels (0, 2) and (1, 3); the last quad overlaps."""
-    count = taps.shape[1]
-    first = np.minimum(np.arange(0, count, QUAD), count - QUAD)
-    order = first[:, None] + np.array([0, 2, 1, 3])
-    halves = taps.astype(np.int16)[:, order].transpose(1, 0, 2)
-    words: npt.NDArray[np.uint32] = np.ascontiguousarray(halves).view("<u4")
-    return words
 
 
 def macs(graph: Graph, node: Node) -> int:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from firmware.compiler import convolution
+from firmware.compiler import convolution, layouts
 from firmware.compiler.graph import Array, Graph, Node
+from firmware.compiler.layouts.layout import Product
 from firmware.compiler.ops import Call, Op, literal, output, refuse, require_constant, tensor
 
 
@@ -40,24 +41,19 @@ def meaning(graph: Graph, node: Node, inputs: Sequence[Array]) -> list[Array]:
 
 
 def call(graph: Graph, node: Node) -> Call:
-    """Return the kernel call; weights are rows of depth, padded with zeros to a multiple of 4."""
+    """Return the kernel call; the weights are rows of depth."""
     x = tensor(graph, node, 0)
     weights = require_constant(graph, node, tensor(graph, node, 1))
     channels = convolution.channels(graph, node, axis=0)
-    packed = convolution.pack_rows(weights)
-    rows = x.elements // weights.shape[1]
-    shape = literal(
-        "ear_fully_connected",
-        rows=rows,
-        depth=weights.shape[1],
-        outputs=weights.shape[0],
-    )
+    outputs, depth = weights.shape
+    rows = x.elements // depth
+    layout = layouts.product(graph.unit, Product(weights, channels, columns=rows, gathered=False))
+    shape = literal("ear_fully_connected", rows=rows, depth=depth, outputs=outputs)
     return Call(
         "fully_connected",
-        (shape, channels.literal(), "{in0}", "{weights}", "{channels}", "{out0}", "{scratch}"),
-        {"weights": packed, "channels": channels.table()},
-        dsp_constants={"weights": convolution.pair_rows(packed)} if channels.paired else {},
-        scratch=packed.shape[1] * (2 * min(rows, 2) + (weights.shape[1] % 4 > 0)),
+        (shape, channels.literal(layout.packed), "{in0}", "{weights}", "{channels}", "{out0}", "{scratch}"),
+        {"weights": layout.weights, "channels": layout.channels},
+        scratch=layout.scratch,
     )
 
 

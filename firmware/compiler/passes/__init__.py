@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
-from firmware.compiler.graph import Graph
+from firmware.compiler.graph import Graph, Unit
 from firmware.compiler.passes.borders import strip_borders
 from firmware.compiler.passes.check import check
 from firmware.compiler.passes.constants import fold_constants
@@ -23,12 +24,12 @@ PASSES: tuple[Callable[[Graph], Graph], ...] = (
 )
 
 
-def run(graph: Graph) -> Graph:
-    """Return the graph after all passes: int8 from input to output, every node known to the compiler.
+def run(graph: Graph, unit: Unit = "c") -> Graph:
+    """Return the graph after all passes, lowered to a unit: every node is known to the compiler.
 
     Raises:
         ModelError: a float model, or an op that cannot be compiled; the text names it and the rewrite.
     """
     for made in PASSES:
         graph = made(graph).verify()
-    return graph
+    return replace(graph, unit=unit)

@@ -1,13 +1,13 @@
-/* matmul_dsp.h: the matrix product on cores with SMLAD (M4, M7, M33), bit for bit what matmul.h computes.
+/* dsp/matmul.h: the matrix product on cores with SMLAD (M4, M7, M33), bit for bit what matmul.h computes.
  *
  * Weights come in pairs of rows: each half-word holds 256 * b + a, with a of the first row and b of the second.
  * One SMLAD of the whole half-words sums 256 * B + A, one of the low bytes (SXTB16) sums A: 4 products a word for
  * one extraction. The compiler makes sure that B fits 24 bits. Half-words follow the order in which SXTB16 splits
  * four inputs: (0, 2), (1, 3). Inputs are widened to that order once a column. */
-#ifndef EAR_MATMUL_DSP_H
-#define EAR_MATMUL_DSP_H
+#ifndef EAR_DSP_MATMUL_H
+#define EAR_DSP_MATMUL_H
 
-#include "../ear.h"
+#include "../matmul.h"
 
 typedef uint32_t __attribute__((may_alias)) ear_word;
 
