@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from firmware.compiler.graph import Graph, Unit
+from firmware.compiler.order import order
 from firmware.compiler.passes.borders import strip_borders
 from firmware.compiler.passes.check import check
 from firmware.compiler.passes.constants import fold_constants
@@ -32,4 +33,4 @@ def run(graph: Graph, unit: Unit = "c") -> Graph:
     """
     for made in PASSES:
         graph = made(graph).verify()
-    return replace(graph, unit=unit)
+    return order(replace(graph, unit=unit))
