@@ -1,0 +1,146 @@
+"""The streaming pass: a model of a whole window becomes steps of a few new rows, with memory of the rest.
+
+Every op that takes rows as they come does so, and remembers what its next outputs need again (convolutions
+and pools the rows under their filter). From the first op that cannot (attention over the window, a mean over
+all rows, padding behind the last one) its input's rows are remembered whole and the rest runs as before. So
+the stream equals the window model always; what it saves depends on how far the rows flow.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from firmware.compiler import interp
+from firmware.compiler.graph import Array, Graph, ModelError, Node
+from firmware.compiler.ops import OPS
+from firmware.compiler.stream.flow import BlockedError, Builder, Flow
+from firmware.compiler.stream.rules import RULES
+
+AXIS = 1  # of the model's input: time
+
+
+@dataclass(frozen=True)
+class Streamed:
+    """A streaming model: what each step takes and makes, and how far its rows flow."""
+
+    graph: Graph  # one step; the input has `rows` rows
+    rows: int  # new in each step
+    window: int  # rows of the window model
+    outputs: int  # rows that each step gives, 0 when it gives what a window gives
+    remembers: bool  # causal padding or states: equals the window only while it started with the stream
+    stopped_by: str  # the first node that needs its window whole, and why; "" when all rows flow
+
+
+def stream(graph: Graph, rows: int) -> Streamed:
+    """Return the streaming form of a graph after passes, for `rows` new rows of its input in each step.
+
+    Raises:
+        ModelError: it has several inputs or no time axis, or not one weighted op can take rows as they come.
+    """
+    window = _window(graph, rows)
+    b = Builder(graph)
+    first = graph.inputs[0]
+    b.flows[first] = Flow(AXIS, window, rows)
+    shape = graph.tensors[first].shape
+    b.fresh[first] = b.tensor(graph.tensors[first], (*shape[:AXIS], rows, *shape[AXIS + 1 :]))
+    stopped = [why for node in graph.nodes if (why := _step(b, node))]
+    made = _finish(b)
+    weighted = [node for node in graph.nodes if OPS[node.op].macs(graph, node)]
+    if weighted and not any(node.outputs[0] in b.flows for node in weighted):
+        cure = "train it with causal or valid padding, or compile it without --hop"
+        raise ModelError(f"{graph.name} cannot be streamed: {stopped[0]}: {cure}")
+    ends = [b.flows.get(i) for i in graph.outputs]
+    if b.remembers and window % rows:
+        raise ModelError(
+            f"{graph.name}: a window of {window} rows is no multiple of {rows} new ones: use another --hop"
+        )
+    outputs = ends[0].step if ends[0] is not None else 0
+    return Streamed(made, rows, window, outputs, b.remembers, stopped[0] if stopped else "")
+
+
+def _window(graph: Graph, rows: int) -> int:
+    if len(graph.inputs) != 1 or len(graph.outputs) != 1:
+        ends = f"{len(graph.inputs)} inputs and {len(graph.outputs)} outputs"
+        raise ModelError(f"{graph.name} has {ends}: a stream has one of each")
+    shape = graph.tensors[graph.inputs[0]].shape
+    if len(shape) < 2 or shape[0] != 1:
+        raise ModelError(f"{graph.name} takes {shape}: a stream needs (1, rows, …)")
+    if not 0 < rows < shape[AXIS]:
+        raise ModelError(
+            f"{graph.name}: a hop of {rows} rows must be shorter than the window of {shape[AXIS]}"
+        )
+    return shape[AXIS]
+
+
+def _step(b: Builder, node: Node) -> str:
+    """Add the node to the stream; return why it needs its window whole, "" when it does not."""
+    flows = {position: b.flows[t] for position, t in enumerate(node.inputs) if t in b.flows}
+    known = {state.read for state in b.graph.states}
+    if not flows:
+        _add_whole(b, node)
+        return ""
+    try:
+        for position, tensor in enumerate(node.inputs):
+            run_time = tensor >= 0 and not b.graph.tensors[tensor].constant and tensor not in known
+            if run_time and position not in flows:
+                raise BlockedError("it mixes rows with what stands for the whole window")
+        if node.op not in RULES:
+            raise BlockedError("it takes no single rows")
+        RULES[node.op](b, node, flows)
+    except BlockedError as why:
+        _add_whole(b, node)
+        return f"{node.op} {node.name!r}: {why}"
+    return ""
+
+
+def _add_whole(b: Builder, node: Node) -> None:
+    states = {state.read for state in b.graph.states}
+    if states.intersection(node.inputs):
+        what = f"{node.op} {node.name!r} keeps a state, and windows overlap"
+        raise ModelError(f"{b.graph.name} cannot be streamed: {what}: compile it without --hop")
+    b.add_whole(node)
+
+
+def _finish(b: Builder) -> Graph:
+    outputs = tuple(b.fresh[i] if i in b.flows else i for i in b.graph.outputs)
+    return replace(
+        b.graph,
+        tensors=tuple(b.tensors),
+        nodes=tuple(b.nodes),
+        inputs=(b.fresh[b.graph.inputs[0]],),
+        outputs=outputs,
+        states=(*b.graph.states, *b.states),
+    ).verify()
+
+
+def prove(whole: Graph, made: Streamed, signal: Array) -> int:
+    """Compare the stream with the window model on a signal (rows, …); return how many windows were compared.
+
+    Raises:
+        AssertionError: they differ, which is a bug of the pass.
+        ModelError: the signal is shorter than a window.
+    """
+    if len(signal) < made.window:
+        raise ModelError(f"{whole.name}: a proof needs {made.window} rows of signal, got {len(signal)}")
+    steps = (made.window if made.remembers else len(signal)) // made.rows
+    states, compared = interp.initial_states(made.graph), 0
+    for step in range(steps):
+        end = (step + 1) * made.rows
+        outputs, states = interp.step(made.graph, [signal[None, end - made.rows : end]], states)
+        if end < made.window:
+            continue
+        wanted = interp.run(whole, [signal[None, end - made.window : end]])[0]
+        if made.outputs:
+            wanted = _last_rows(wanted, outputs[0])
+        if not np.array_equal(outputs[0], wanted):
+            raise AssertionError(f"{whole.name}: the stream differs from the window that ends at row {end}")
+        compared += 1
+    return compared
+
+
+def _last_rows(wanted: Array, made: Array) -> Array:
+    """Return the end of `wanted` along the one axis in which the shapes differ."""
+    axis = next((i for i, (a, b) in enumerate(zip(wanted.shape, made.shape, strict=True)) if a != b), 0)
+    return np.split(wanted, [wanted.shape[axis] - made.shape[axis]], axis)[1]

@@ -1,0 +1,104 @@
+"""What flows through a streaming model: rows of time, a few new ones in each step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from firmware.compiler.graph import Array, Graph, Node, State, Tensor
+
+
+class BlockedError(Exception):
+    """The node cannot take rows as they come; the text says why."""
+
+
+@dataclass(frozen=True)
+class Flow:
+    """Time in a tensor: which axis, how many rows the whole window has and how many each step brings.
+
+    `filled` means that from a fresh start on every row is one of the window; else the first ones came from
+    filters that had not seen enough rows yet.
+    """
+
+    axis: int
+    rows: int
+    step: int
+    filled: bool = True
+
+
+@dataclass
+class Builder:
+    """The streaming graph while it is made: tensors and nodes so far, and where each old tensor went."""
+
+    graph: Graph
+    tensors: list[Tensor] = field(init=False)
+    nodes: list[Node] = field(default_factory=list)
+    states: list[State] = field(default_factory=list)
+    fresh: dict[int, int] = field(default_factory=dict)  # old tensor → its new rows
+    flows: dict[int, Flow] = field(default_factory=dict)  # of the old tensors that flow
+    whole: dict[int, int] = field(default_factory=dict)  # old tensor → all its rows
+    remembers: bool = False  # the stream looks further back than a window does
+
+    def __post_init__(self) -> None:
+        self.tensors = list(self.graph.tensors)
+
+    def tensor(self, like: Tensor, shape: Sequence[int], name: str = "") -> int:
+        """Add a run-time tensor like another, of another shape, and return its index."""
+        self.tensors.append(replace(like, shape=tuple(shape), name=name or like.name, data=None))
+        return len(self.tensors) - 1
+
+    def constant(self, like: Tensor, data: Array) -> int:
+        """Add a constant like another and return its index."""
+        self.tensors.append(replace(like, shape=data.shape, data=data))
+        return len(self.tensors) - 1
+
+    def window(self, old: int, rows: int) -> int:
+        """Return the last `rows` rows of a tensor that flows: new ones behind those remembered."""
+        flow, new = self.flows[old], self.fresh[old]
+        if rows == flow.step:
+            return new
+        like = self.graph.tensors[old]
+        shape = [rows if i == flow.axis else n for i, n in enumerate(like.shape)]
+        kept, moved = (self.tensor(like, shape, f"{like.name} {word}") for word in ("kept", "window"))
+        zero = 0 if like.quantisation is None else int(like.quantisation.zero_point[0])
+        self.states.append(State(kept, moved, zero))
+        self.nodes.append(
+            Node("EAR_SHIFT", (kept, new), (moved,), {"axis": flow.axis}, 1, f"{like.name} window")
+        )
+        return moved
+
+    def materialise(self, old: int) -> int:
+        """Return the whole window of a tensor, remembered where it flows."""
+        if old in self.flows and old not in self.whole:
+            self.whole[old] = self.window(old, self.flows[old].rows)
+        return self.whole.get(old, old)
+
+    def add(self, node: Node, inputs: Mapping[int, int], outputs: Sequence[Flow]) -> None:
+        """Add a node for new rows: some inputs (by position) replaced, each output with its flow."""
+        made = []
+        for old, flow in zip(node.outputs, outputs, strict=True):
+            like = self.graph.tensors[old]
+            shape = [flow.step if i == flow.axis else n for i, n in enumerate(like.shape)]
+            self.fresh[old] = self.tensor(like, shape)
+            self.flows[old] = flow
+            made.append(self.fresh[old])
+        operands = tuple(inputs.get(i, t) for i, t in enumerate(node.inputs))
+        self.nodes.append(replace(node, inputs=operands, outputs=tuple(made)))
+
+    def add_whole(self, node: Node) -> None:
+        """Add a node as it is, over whole windows."""
+        inputs = tuple(i if i < 0 else self.materialise(i) for i in node.inputs)
+        self.nodes.append(replace(node, inputs=inputs))
+
+
+Rule = Callable[[Builder, Node, Mapping[int, Flow]], None]  # flows of the inputs by position
+
+
+def values(graph: Graph, node: Node, position: int) -> list[int]:
+    """Return the integers of a constant input; BlockedError when they are computed."""
+    data = graph.tensors[node.inputs[position]].data
+    if data is None:
+        raise BlockedError("its parameters are computed")
+    return [int(n) for n in np.asarray(data).reshape(-1)]
