@@ -37,8 +37,31 @@ static void info(void) {
     ear_answer(&link, EAR_INFO, EAR_OK, &data, sizeof data);
 }
 
-// The input arrives in order; it lies in the arena, so a run of the model uses it up.
+// The inputs arrive in order; they lie in the arena, so a run of the model uses them up.
 static uint32_t loaded;
+
+// Copy bytes that begin at `offset` of all inputs together.
+static void scatter(uint32_t offset, const uint8_t *from, uint32_t bytes) {
+    for (const struct ear_end *end = ear_inputs; bytes; end++) {
+        if (offset >= end->bytes) {
+            offset -= end->bytes;
+            continue;
+        }
+        uint32_t part = end->bytes - offset < bytes ? end->bytes - offset : bytes;
+        copy((uint8_t *)end->data + offset, from, part);
+        from += part;
+        bytes -= part;
+        offset = 0;
+    }
+}
+
+// Answer with a head and all outputs.
+static bool answer_outputs(uint8_t command, const void *head, uint32_t bytes) {
+    ear_part_t parts[1 + EAR_OUTPUTS] = {{head, bytes}};
+    for (uint32_t i = 0; i < EAR_OUTPUTS; i++)
+        parts[1 + i] = (ear_part_t){ear_outputs[i].data, ear_outputs[i].bytes};
+    return ear_answer_parts(&link, command, parts, 1 + EAR_OUTPUTS);
+}
 
 static void load(const uint32_t *arguments, uint32_t length) {
     uint32_t offset = arguments[0], bytes = length - 4;
@@ -47,7 +70,7 @@ static void load(const uint32_t *arguments, uint32_t length) {
         loaded = UINT32_MAX;  // INFER will refuse it
         return;
     }
-    copy(ear_input + offset, arguments + 1, bytes);
+    scatter(offset, (const uint8_t *)(arguments + 1), bytes);
     loaded += bytes;
 }
 
@@ -67,7 +90,7 @@ static void infer(void) {
     start = port_counter();
     ear_model_invoke(0);
     uint64_t count = port_counter() - start - empty;
-    ear_answer2(&link, EAR_INFER, &count, sizeof count, ear_output, EAR_OUTPUT_BYTES);
+    answer_outputs(EAR_INFER, &count, sizeof count);
 }
 
 static uint32_t marks[EAR_NODES + 1];
@@ -86,7 +109,8 @@ static void profile(void) {
     uint64_t empty = marks[EAR_NODES] - marks[0];
     ear_model_invoke(call);
     for (uint32_t i = 0; i != EAR_NODES; i++) marks[i] = marks[i + 1] - marks[i];
-    ear_answer2(&link, EAR_PROFILE, &empty, sizeof empty, marks, EAR_NODES * sizeof *marks);
+    const ear_part_t parts[2] = {{&empty, sizeof empty}, {marks, EAR_NODES * sizeof *marks}};
+    ear_answer_parts(&link, EAR_PROFILE, parts, 2);
 }
 
 #if EAR_FRONTEND
@@ -106,12 +130,14 @@ static struct {
 
 static void stream_start(const uint32_t *arguments) {
     bool good = arguments[0] > 0;
+    ear_model_reset();
     stream.running = good;
     stream.hop_frames = arguments[0];
     stream.features_only = arguments[1] != 0;
     stream.hop_left = EAR_FE_FRAMES;
     stream.taken = stream.dropped = stream.held = stream.row = 0;
     stream.count = 0;
+    ear_model_reset();
     ear_answer(&link, EAR_STREAM_START, good ? EAR_OK : EAR_BAD, 0, 0);
 }
 
@@ -124,9 +150,10 @@ static void stream_result(uint64_t *start) {
         uint32_t taken, dropped;
         uint64_t count;
     } head = {stream.taken, stream.dropped, stream.count + port_counter() - *start};
-    stream.running =
-        ear_answer2(&link, EAR_STREAM_RESULT, &head, sizeof head, stream.features_only ? ear_input : ear_output,
-                    stream.features_only ? EAR_INPUT_BYTES : EAR_OUTPUT_BYTES);
+    const ear_part_t parts[2] = {{&head, sizeof head},
+                                 {stream.features_only ? ear_input : ear_output,
+                                  stream.features_only ? EAR_INPUT_BYTES : EAR_OUTPUT_BYTES}};
+    stream.running = ear_answer_parts(&link, EAR_STREAM_RESULT, parts, 2);
     stream.count = 0;
     *start = port_counter();
 }
@@ -174,6 +201,11 @@ static void memory(void) {
     ear_answer(&link, EAR_MEMORY, EAR_OK, &data, sizeof data);
 }
 
+static void forget(void) {
+    ear_model_reset();
+    ear_answer(&link, EAR_FORGET, EAR_OK, 0, 0);
+}
+
 static void reset(uint32_t to_boot) {
     ear_answer(&link, EAR_RESET, EAR_OK, 0, 0);
     ear_handover.magic = to_boot ? EAR_STAY : 0;
@@ -209,6 +241,7 @@ static void obey(const uint8_t *message, uint32_t length) {
         case EAR_STREAM_STOP: stream_stop(); break;
 #endif
         case EAR_MEMORY: memory(); break;
+        case EAR_FORGET: forget(); break;
         case EAR_RESET: reset(arguments[0]); break;
         default: ear_answer(&link, command, EAR_UNKNOWN, 0, 0);
     }

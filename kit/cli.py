@@ -126,6 +126,11 @@ def _compress(parser: argparse.ArgumentParser) -> None:
 def _compile(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=path, metavar="MODEL", help="a bundle, or an int8 .tflite of your own")
     parser.add_argument("--board", required=True, help="see `earkit boards`")
+    parser.add_argument(
+        "--hop",
+        metavar="TIME",
+        help="stream: take this much sound at a time, such as 20ms, or 2 rows of the input",
+    )
     parser.add_argument("--toolchain", choices=("zig", "gcc"), default="zig", help="default: zig")
     parser.add_argument("-o", "--output", type=path, metavar="BUILD", help="default: build/NAME-BOARD")
 

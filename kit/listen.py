@@ -161,7 +161,9 @@ def meaning(build: Build) -> Meaning:
     return Meaning(
         fe=fe,
         labels=build.labels or tuple(f"class {i}" for i in range(output.elements)),
-        hop_frames=max(1, round(HOP_SECONDS * fe.sample_rate / fe.hop)),
+        hop_frames=build.stream["rows"]
+        if build.stream
+        else max(1, round(HOP_SECONDS * fe.sample_rate / fe.hop)),
         scale=float(output.quantisation.scale[0]),
         zero_point=int(output.quantisation.zero_point[0]),
         logits=graph.nodes[-1].op != "SOFTMAX",
@@ -205,6 +207,9 @@ def stream(
     work = results = lost = 0
     with view:
         for result in board.stream(_recorded(blocks, meant.fe.samples, memory, view), meant.hop_frames):
+            if result.sample < meant.fe.samples:  # a streaming model that has not heard a whole window yet
+                work += result.instructions
+                continue
             probabilities, begun = detector.step(result.sample, meant.probabilities(result.output))
             work, results = work + result.instructions, results + 1
             lost = max(lost, result.dropped)

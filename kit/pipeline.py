@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -81,11 +81,16 @@ def compile(  # noqa: A001  (the verb's name)
     board: str,
     out: Path | None = None,
     *,
+    hop: str | None = None,
     toolchain: Literal["zig", "gcc"] = "zig",
     progress: Progress = silent,
 ) -> Build:
-    """Turn a bundle, or an int8 .tflite of one's own, into firmware for `board` in the folder `out`."""
+    """Turn a bundle, or an int8 .tflite of one's own, into firmware for `board` in the folder `out`.
+
+    `hop` ("20ms", or a number of rows) makes it a streaming model, which takes that much sound in each run.
+    """
     from firmware.compiler import build
+    from kit import hops
     from models import frontend
     from quantize import bundle as bundles
 
@@ -94,9 +99,12 @@ def compile(  # noqa: A001  (the verb's name)
     out = room_for(out or Path("build") / f"{name}-{target.name}", folder=True)
     progress("compile", 0, 1)
     if source.suffix == ".tflite":
-        made = build.compile_model(read_model(source), target, out, name=name, toolchain=toolchain)
+        rows = None if hop is None else hops.rows(hop)
+        made = build.compile_model(read_model(source), target, out, name=name, hop=rows, toolchain=toolchain)
     else:
         bundle = bundles.load(source)
+        rows = None if hop is None else hops.rows(hop, bundle.frontend)
+        step = bundle.frontend if rows is None else replace(bundle.frontend, frames=rows)
         made = build.compile_model(
             bundle.model(),
             target,
@@ -104,7 +112,8 @@ def compile(  # noqa: A001  (the verb's name)
             name=name,
             frontend=asdict(bundle.frontend),
             bundle=bundle.model_dump(mode="json"),
-            frontend_tables=frontend.tables(bundle.frontend),
+            frontend_tables=frontend.tables(step),
+            hop=rows,
             toolchain=toolchain,
         )
         bundles.zipped(bundle, out / BUNDLE)

@@ -73,7 +73,9 @@ class Cost:
 
 def hear(build: Build, device: Device, test: HeldOut, progress: Progress = silent) -> Trial:
     """Send the held-out windows as int16 samples; the board computes features and outputs."""
-    inputs = as_input(test.windows.values, build.graph)
+    inputs = as_input(test.windows.values, build.window)
+    if build.stream:
+        return _hear_hops(build, device, test, inputs, progress)
     features, outputs = [], []
     for done, window in enumerate(test.samples):
         progress("profile on the board", done, len(inputs))
@@ -83,6 +85,26 @@ def hear(build: Build, device: Device, test: HeldOut, progress: Progress = silen
     return Trial(
         test.window_names, inputs, np.stack(features), np.stack(outputs), on_host(build.graph, inputs)
     )
+
+
+def _hear_hops(build: Build, device: Device, test: HeldOut, inputs: Array, progress: Progress) -> Trial:
+    """Stream each window to a streaming model, from a fresh start; what it says at the end is compared."""
+    from models.frontend import FrontEnd
+
+    assert build.stream is not None
+    assert build.frontend is not None
+    rows, window = build.stream["rows"], build.stream["window"]
+    silence = np.zeros(-window % rows * FrontEnd(**build.frontend).hop, np.int16)  # to a whole number of hops
+    outputs = []
+    for done, samples in enumerate(test.samples):
+        progress("profile on the board", done, len(inputs))
+        *_, last = device.stream([np.concatenate([silence, samples])], hop_frames=rows)
+        outputs.append(last.output)
+    progress("profile on the board", len(inputs), len(inputs))
+    wanted = on_host(build.window, inputs)
+    if build.stream["outputs"]:  # the window's last rows
+        wanted = wanted[:, -outputs[0].size :]
+    return Trial(test.window_names, inputs, None, np.stack(outputs), wanted)
 
 
 def feed(build: Build, device: Device, inputs: Array, progress: Progress = silent) -> Trial:
@@ -129,9 +151,9 @@ def count(device: Device, trial: Trial, samples: Array | None, progress: Progres
     counts, fronts = [], []
     for done, row in enumerate(chosen):
         progress("count instructions", done, len(chosen))
-        counts.append(device.profile(trial.inputs[row]))
+        counts.append(device.profile(trial.inputs[row].reshape(-1)[: device.info().input_bytes]))
         if samples is not None:
-            (heard,) = device.stream([samples[row]], hop_frames=device.info().frames)
+            *_, heard = device.stream([samples[row]], hop_frames=device.info().frames)
             fronts.append(heard.instructions - counts[-1].total)
     progress("count instructions", len(chosen), len(chosen))
     per_node = np.median([one.per_node for one in counts], axis=0)

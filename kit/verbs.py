@@ -147,6 +147,7 @@ def compile(args: Namespace) -> int:  # noqa: A001  (the verb's name)
             Path(args.model),
             args.board,
             Path(args.output) if args.output else None,
+            hop=args.hop,
             toolchain=args.toolchain,
             progress=progress,
         )
@@ -154,8 +155,18 @@ def compile(args: Namespace) -> int:  # noqa: A001  (the verb's name)
         terminal.json_object(build.sizes)
         return 0
     _sizes_table(build.sizes)
+    if build.stream:
+        print(_streams(build.stream))
     print(f"{build.path}: firmware for {build.board.name}; next: earkit flash {build.path}")
     return 0
+
+
+def _streams(stream: Mapping[str, Any]) -> str:
+    steps = stream["window"] / stream["rows"]
+    cost = f"{stream['macs'] * steps:,.0f} MACs for a window of new sound"
+    text = f"streams {stream['rows']} of {stream['window']} rows at a time: {cost}"
+    text += f", {stream['window_macs'] * steps:,.0f} when each hop runs the whole window"
+    return text + (f"; whole from here on: {stream['stopped_by']}" if stream["stopped_by"] else "")
 
 
 def run(args: Namespace) -> int:

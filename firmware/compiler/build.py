@@ -7,7 +7,7 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,19 +21,23 @@ from boards.errors import UserError
 from firmware.compiler import emit, image, link_script, passes, read_tflite, toolchain
 from firmware.compiler.elf import Elf
 from firmware.compiler.fit import check_fits, explain_overflow, sizes
-from firmware.compiler.graph import Array, Graph
+from firmware.compiler.graph import Graph
+from firmware.compiler.host import HostModel, load_library
+from firmware.compiler.order import order
 from firmware.compiler.plan import Plan, plan
+from firmware.compiler.stream import stream
 from firmware.compiler.toolchain import Toolchain
 from firmware.compiler.toolchain import unit as unit_of
 from firmware.compiler.toolchain import version as compiler_version
 
-SCHEMA = 1
+SCHEMA = 2
 FILES = ("model.tflite", "model.c", "model.h", "firmware.elf", "firmware.bin", "boot.elf", "boot.bin")
 FIELDS: Mapping[str, Any] = {  # of build.json, that are read again, with their types
     "name": str,
     "board": str,
     "build_id": str,
     "frontend": dict | None,
+    "stream": dict | None,
     "labels": list,
     "sizes": dict,
 }
@@ -46,10 +50,12 @@ class Build:
     path: Path
     board: Board
     name: str
-    graph: Graph  # after the passes
+    window: Graph  # of whole windows, after the passes
+    graph: Graph  # what the board runs: the same, or a step of the stream
     plan: Plan
     model: bytes  # the .tflite file
     frontend: dict[str, Any] | None
+    stream: dict[str, Any] | None  # of a streaming model: see stream.Streamed.record()
     labels: tuple[str, ...]
     image: bytes  # the application, with its header
     boot: bytes  # the bootloader
@@ -66,6 +72,7 @@ def compile_model(
     frontend: dict[str, Any] | None = None,
     bundle: dict[str, Any] | None = None,
     frontend_tables: Mapping[str, Any] | None = None,
+    hop: int | None = None,
     toolchain: Toolchain = "zig",
 ) -> Build:
     """Compile an int8 .tflite for a board and write the build directory `out`, whole or not at all.
@@ -78,6 +85,7 @@ def compile_model(
         frontend: parameters of the front end, stored in build.json.
         bundle: the bundle.json that the model came from; its `labels` and `task` are stored.
         frontend_tables: `models.frontend.tables(fe)`: puts the front end on the board.
+        hop: rows of the input that each run of a streaming model takes; None runs whole windows.
         toolchain: "zig" or "gcc" (arm-none-eabi-gcc).
 
     Raises:
@@ -85,7 +93,7 @@ def compile_model(
         UserError: it does not fit the board, the compiler is missing, or `out` cannot be written.
     """
     start = time.perf_counter()
-    graph = passes.run(read_tflite.read(model, name), unit_of(board))
+    _, graph, streamed = _lower(model, name, board, hop)
     planned = plan(graph)
     check_fits(graph, planned, board, frontend_tables)
     with _directory(out) as made:
@@ -108,10 +116,14 @@ def compile_model(
             "toolchain": compiler_version(toolchain),
             "build_id": build_id,
             "frontend": frontend,
+            "stream": streamed,
             "labels": list((bundle or {}).get("labels", ())),
             "task": (bundle or {}).get("task"),
             "sha256": {file: _sha256(made / file) for file in FILES},
-            "sizes": sizes(made, graph, planned, board, frontend_tables, time.perf_counter() - start),
+            "sizes": {
+                **sizes(made, graph, planned, board, frontend_tables, time.perf_counter() - start),
+                "stream": streamed,
+            },
         }
         if bundle is not None:
             _write_json(made / "bundle.json", bundle)
@@ -128,15 +140,18 @@ def load(path: Path) -> Build:
     record = _record(path)
     board = load_board(record["board"])
     model = (path / "model.tflite").read_bytes()
-    graph = passes.run(read_tflite.read(model, record["name"]), unit_of(board))
+    hop = record["stream"] and record["stream"]["rows"]
+    window, graph, streamed = _lower(model, record["name"], board, hop)
     return Build(
         path=path,
         board=board,
         name=record["name"],
+        window=window,
         graph=graph,
         plan=plan(graph),
         model=model,
         frontend=record["frontend"],
+        stream=streamed,
         labels=tuple(record["labels"]),
         image=(path / "firmware.bin").read_bytes(),
         boot=(path / "boot.bin").read_bytes(),
@@ -145,20 +160,27 @@ def load(path: Path) -> Build:
     )
 
 
-def host_library(
-    graph: Graph, planned: Plan, folder: Path, *, sanitise: bool = True
-) -> Callable[[Array], Array]:
-    """Compile model.c for this machine in `folder` and return a function int8 input → int8 output.
+def host_library(graph: Graph, planned: Plan, folder: Path, *, sanitise: bool = True) -> HostModel:
+    """Compile model.c for this machine in `folder` and return the model, to be called with its inputs.
 
     With `sanitise`, undefined behaviour in the C ends the process.
     """
-    from firmware.compiler.host import load_library
-
     (folder / "model.c").write_text(emit.emit(graph, planned), encoding="ascii")
     (folder / "model.h").write_text(emit.header(graph, planned), encoding="ascii")
     library = folder / "model.so"
     toolchain.host_library(folder / "model.c", (folder, firmware.ROOT), library, sanitise=sanitise)
     return load_library(library, graph)
+
+
+def _lower(
+    model: bytes, name: str, board: Board, hop: int | None
+) -> tuple[Graph, Graph, dict[str, Any] | None]:
+    """Return (window model, what the board runs, how it streams when it takes `hop` rows at a time)."""
+    window = passes.run(read_tflite.read(model, name), unit_of(board))
+    if hop is None:
+        return window, window, None
+    streamed = stream(window, hop)
+    return window, order(streamed.graph), streamed.record()
 
 
 def _compile(made: Path, board: Board, graph: Graph, planned: Plan, kind: Toolchain) -> None:

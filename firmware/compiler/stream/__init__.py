@@ -8,7 +8,8 @@ the stream equals the window model always; what it saves depends on how far the 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 
@@ -31,6 +32,12 @@ class Streamed:
     outputs: int  # rows that each step gives, 0 when it gives what a window gives
     remembers: bool  # causal padding or states: equals the window only while it started with the stream
     stopped_by: str  # the first node that needs its window whole, and why; "" when all rows flow
+    macs: int  # of a step
+    window_macs: int  # of a window
+
+    def record(self) -> dict[str, Any]:
+        """Return all but the graph, for JSON."""
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "graph"}
 
 
 def stream(graph: Graph, rows: int) -> Streamed:
@@ -57,7 +64,12 @@ def stream(graph: Graph, rows: int) -> Streamed:
             f"{graph.name}: a window of {window} rows is no multiple of {rows} new ones: use another --hop"
         )
     outputs = ends[0].step if ends[0] is not None else 0
-    return Streamed(made, rows, window, outputs, b.remembers, stopped[0] if stopped else "")
+    why = stopped[0] if stopped else ""
+    return Streamed(made, rows, window, outputs, b.remembers, why, _macs(made), _macs(graph))
+
+
+def _macs(graph: Graph) -> int:
+    return sum(OPS[node.op].macs(graph, node) for node in graph.nodes)
 
 
 def _window(graph: Graph, rows: int) -> int:
