@@ -49,10 +49,10 @@ static inline uint64_t weighted(uint64_t a, uint32_t w) {
 
 /* Returns how far the frame can be shifted left within 16 bits. */
 static int block_shift(const int16_t *samples) {
-    uint32_t magnitude = 1;
+    int32_t magnitude = 1;
     for (int n = 0; n < EAR_FE_WINDOW; n++)
-        magnitude |= (uint32_t)(samples[n] ^ (samples[n] >> 15));
-    return __builtin_clz(magnitude) - 17;
+        magnitude |= samples[n] ^ (samples[n] >> 15);
+    return __builtin_clz((uint32_t)magnitude) - 17;
 }
 
 /* The table holds one half of the symmetric window. */

@@ -126,13 +126,25 @@ def _compress(parser: argparse.ArgumentParser) -> None:
 def _compile(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=path, metavar="MODEL", help="a bundle, or an int8 .tflite of your own")
     parser.add_argument("--board", required=True, help="see `earkit boards`")
+    _hop(parser)
+    parser.add_argument("--toolchain", choices=("zig", "gcc"), default="zig", help="default: zig")
+    parser.add_argument("-o", "--output", type=path, metavar="BUILD", help="default: build/NAME-BOARD")
+
+
+def _hop(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--hop",
         metavar="TIME",
         help="stream: take this much sound at a time, such as 20ms, or 2 rows of the input",
     )
-    parser.add_argument("--toolchain", choices=("zig", "gcc"), default="zig", help="default: zig")
-    parser.add_argument("-o", "--output", type=path, metavar="BUILD", help="default: build/NAME-BOARD")
+
+
+def _export(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", type=path, metavar="MODEL", help="a bundle, or an int8 .tflite of your own")
+    parser.add_argument("--as", dest="form", required=True, choices=("c", "cmake", "arduino", "zephyr"))
+    parser.add_argument("--board", help="kernels for its core; default: portable C")
+    _hop(parser)
+    parser.add_argument("-o", "--output", type=path, metavar="DIR", help="default: export/NAME-FORM")
 
 
 def _build(parser: argparse.ArgumentParser) -> None:
@@ -143,9 +155,21 @@ def _build(parser: argparse.ArgumentParser) -> None:
 def _run(parser: argparse.ArgumentParser) -> None:
     _build(parser)
     parser.add_argument(
-        "--input", type=path, required=True, metavar="X.npy", help="int8 or float32, or a batch"
+        "--input",
+        type=path,
+        required=True,
+        nargs="+",
+        metavar="X.npy",
+        help="one each input: its type or float32, or a batch; a model with states takes its rows as steps",
     )
-    parser.add_argument("--output", type=path, required=True, metavar="Y.npy", help="same type as the input")
+    parser.add_argument(
+        "--output",
+        type=path,
+        required=True,
+        nargs="+",
+        metavar="Y.npy",
+        help="one each output: float32 if the input was",
+    )
 
 
 def _listen(parser: argparse.ArgumentParser) -> None:
@@ -200,6 +224,11 @@ VERBS: Mapping[str, Verb] = {
         "turn a bundle or an int8 .tflite into firmware for a board",
         "earkit compile model.tflite --board virtual-m4 -o build/model",
         _compile,
+    ),
+    "export": Verb(
+        "write a model as C that builds alone, or as a CMake, Arduino or Zephyr project",
+        "earkit export model.tflite --as cmake --board virtual-m4 -o model-c",
+        _export,
     ),
     "run": Verb("run inputs on the board", "earkit run build/model --input x.npy --output y.npy", _run),
     "flash": Verb("write the firmware to the board", "earkit flash build/model --port /dev/ttyACM0", _build),

@@ -23,7 +23,7 @@ Progress = Callable[[str, int, int], None]
 
 INFO, LOAD, INFER, PROFILE = 1, 2, 3, 4
 STREAM_START, STREAM_DATA, STREAM_STOP, STREAM_RESULT = 5, 6, 7, 8
-MEMORY, RESET = 9, 10
+MEMORY, RESET, FORGET = 9, 10, 11
 ERASE, WRITE, VERIFY, COMMIT = 16, 17, 18, 19
 PIECE = BODY - 8  # payload bytes of a message with one argument
 RESET_PATIENCE = 1.0  # seconds
@@ -128,7 +128,10 @@ class Device:
         return self._info
 
     def infer(self, x: npt.NDArray[Any]) -> Int8:
-        """Return the model's output (output_bytes,) for one int8 input of input_bytes values, any shape."""
+        """Return the model's output (output_bytes,) for one int8 input of input_bytes values, any shape.
+
+        Of a model with several inputs or outputs, or of other types, these are their bytes, in order.
+        """
         return self._infer(x)[1]
 
     def profile(self, x: npt.NDArray[Any]) -> Counts:
@@ -165,6 +168,10 @@ class Device:
         """Return how much RAM the firmware has used so far, and whether the guards around it are whole."""
         stack, used, arena, touched, static, *intact = _MEMORY.unpack(self._call(MEMORY))
         return MemoryUse(stack, used, arena, touched, static, bool(intact[0]), bool(intact[1]))
+
+    def forget(self) -> None:
+        """Put the model's states back to their first values: the next inference begins a sequence."""
+        self._call(FORGET)
 
     def reset(self, to: Literal["boot", "app"]) -> None:
         """Reset the board into the bootloader or the application and greet it again.

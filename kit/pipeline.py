@@ -121,6 +121,34 @@ def compile(  # noqa: A001  (the verb's name)
     return made
 
 
+def export(
+    source: Path, form: str, out: Path, *, board: str | None = None, hop: str | None = None
+) -> dict[str, Any]:
+    """Write a bundle, or an int8 .tflite, as C sources to the folder `out`; return what was written.
+
+    `form` is one of firmware.compiler.export.FORMS. `board` picks the kernels of its core; else portable C.
+    """
+    from firmware.compiler import build, export, toolchain
+    from firmware.compiler.plan import plan
+    from kit import hops
+    from models import frontend
+    from quantize import bundle as bundles
+
+    unit = "c" if board is None else toolchain.unit(boards.load(board))
+    name = source.absolute().name.removesuffix(".zip").removesuffix(".tflite")
+    out = room_for(out, folder=True)
+    if source.suffix == ".tflite":
+        rows = None if hop is None else hops.rows(hop)
+        model, tables = read_model(source), None
+    else:
+        bundle = bundles.load(source)
+        rows = None if hop is None else hops.rows(hop, bundle.frontend)
+        step = bundle.frontend if rows is None else replace(bundle.frontend, frames=rows)
+        model, tables = bundle.model(), frontend.tables(step)
+    _, graph, _ = build.lower(model, name, unit, rows)
+    return export.export(graph, plan(graph), form, out, name=name, frontend_tables=tables)
+
+
 def read_model(path: Path) -> bytes:
     """Return the bytes of a .tflite; UserError if it is not there or out of all proportion."""
     if path.exists() and not path.is_file():
@@ -135,17 +163,23 @@ def read_model(path: Path) -> bytes:
 
 
 def run(
-    folder: Path, source: Path, target: Path, *, port: str | None = None, progress: Progress = silent
+    folder: Path,
+    sources: Sequence[Path],
+    targets: Sequence[Path],
+    *,
+    port: str | None = None,
+    progress: Progress = silent,
 ) -> dict[str, Any]:
-    """Run the inputs of the .npy `source` on the board and write the outputs to `target`."""
+    """Run the inputs of the .npy `sources` on the board and write the outputs to `targets`, one file each."""
     from firmware.compiler import build
     from kit import device
-    from kit.run import prepare, run_inputs
+    from kit.run import check_targets, prepare, run_inputs
 
     made = build.load(folder)
-    given = prepare(made, source)
+    given = prepare(made, sources)
+    check_targets(made, targets)
     with device.open(made, port, progress) as board:
-        return run_inputs(made, board, given, room_for(target), progress)
+        return run_inputs(made, board, given, [room_for(target) for target in targets], progress)
 
 
 def flash(folder: Path, *, port: str | None = None, progress: Progress = silent) -> dict[str, Any]:

@@ -112,6 +112,8 @@ def feed(build: Build, device: Device, inputs: Array, progress: Progress = silen
     outputs = []
     for done, one in enumerate(inputs):
         progress("profile on the board", done, len(inputs))
+        if build.graph.states:  # each input is the first of a sequence, as on the host
+            device.forget()
         outputs.append(device.infer(one))
     progress("profile on the board", len(inputs), len(inputs))
     names = [f"input {row}" for row in range(len(inputs))]

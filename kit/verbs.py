@@ -161,6 +161,18 @@ def compile(args: Namespace) -> int:  # noqa: A001  (the verb's name)
     return 0
 
 
+def export(args: Namespace) -> int:
+    """Write a model as C sources."""
+    out = Path(args.output or f"export/{Path(args.model).stem}-{args.form}")
+    record = pipeline.export(Path(args.model), args.form, out, board=args.board, hop=args.hop)
+    if args.json:
+        terminal.json_object({"export": str(out), **record})
+    else:
+        ram = record["arena_bytes"] + record["state_bytes"]
+        print(f"{out}: {len(record['files'])} files for {record['unit']}; {ram:,} bytes of RAM, no heap")
+    return 0
+
+
 def _streams(stream: Mapping[str, Any]) -> str:
     steps = stream["window"] / stream["rows"]
     cost = f"{stream['macs'] * steps:,.0f} MACs for a window of new sound"
@@ -173,12 +185,17 @@ def run(args: Namespace) -> int:
     """Run the inputs of a .npy on the board."""
     with shown() as progress:
         record = pipeline.run(
-            Path(args.build), Path(args.input), room_for(Path(args.output)), port=args.port, progress=progress
+            Path(args.build),
+            [Path(name) for name in args.input],
+            [room_for(Path(name)) for name in args.output],
+            port=args.port,
+            progress=progress,
         )
     if args.json:
         terminal.json_object(record)
     else:
-        print(f"{record['output']}: {record['inputs']} outputs of {record['board']}, {record['origin']}")
+        names = ", ".join(one["output"] for one in record["outputs"])
+        print(f"{names}: {record['inputs']} outputs of {record['board']}, {record['origin']}")
     return 0
 
 

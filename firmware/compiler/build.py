@@ -21,7 +21,7 @@ from boards.errors import UserError
 from firmware.compiler import emit, image, link_script, passes, read_tflite, toolchain
 from firmware.compiler.elf import Elf
 from firmware.compiler.fit import check_fits, explain_overflow, sizes
-from firmware.compiler.graph import Graph
+from firmware.compiler.graph import Graph, Unit
 from firmware.compiler.host import HostModel, load_library
 from firmware.compiler.order import order
 from firmware.compiler.plan import Plan, plan
@@ -93,7 +93,7 @@ def compile_model(
         UserError: it does not fit the board, the compiler is missing, or `out` cannot be written.
     """
     start = time.perf_counter()
-    _, graph, streamed = _lower(model, name, board, hop)
+    _, graph, streamed = lower(model, name, unit_of(board), hop)
     planned = plan(graph)
     check_fits(graph, planned, board, frontend_tables)
     with _directory(out) as made:
@@ -141,7 +141,7 @@ def load(path: Path) -> Build:
     board = load_board(record["board"])
     model = (path / "model.tflite").read_bytes()
     hop = record["stream"] and record["stream"]["rows"]
-    window, graph, streamed = _lower(model, record["name"], board, hop)
+    window, graph, streamed = lower(model, record["name"], unit_of(board), hop)
     return Build(
         path=path,
         board=board,
@@ -172,11 +172,11 @@ def host_library(graph: Graph, planned: Plan, folder: Path, *, sanitise: bool = 
     return load_library(library, graph)
 
 
-def _lower(
-    model: bytes, name: str, board: Board, hop: int | None
+def lower(
+    model: bytes, name: str, unit: Unit, hop: int | None = None
 ) -> tuple[Graph, Graph, dict[str, Any] | None]:
-    """Return (window model, what the board runs, how it streams when it takes `hop` rows at a time)."""
-    window = passes.run(read_tflite.read(model, name), unit_of(board))
+    """Return (window model, what is compiled, how it streams when it takes `hop` rows at a time)."""
+    window = passes.run(read_tflite.read(model, name), unit)
     if hop is None:
         return window, window, None
     streamed = stream(window, hop)
