@@ -20,6 +20,7 @@ SAID_HERE = {  # files whose first line cannot say what they are
     ".gitignore": "what git leaves out",
     "pyproject.toml": "the distribution, its extras, and the settings of its tools",
     "benchmarks/results/cortex_m.md": "instructions and memory beside the baseline, as in this page",
+    "benchmarks/results/cortex_m_ops.md": "the same, operator by operator and compiler by compiler",
     "benchmarks/results/real_data.md": "cross-validated accuracy on real sounds, as in this page",
 }
 

@@ -63,8 +63,13 @@ class Board(_Checked):
 
     @property
     def ram_memory(self) -> Memory:
-        """Return the region that holds arena, state, static data and stack."""
+        """Return the fastest region of RAM: stack, static data, states, and as much arena as it holds."""
         return self.memory["ram"]
+
+    @property
+    def more_ram(self) -> dict[str, Memory]:
+        """Return the other regions of RAM, the fastest first, as in the TOML: for what `ram` cannot hold."""
+        return {name: m for name, m in self.memory.items() if m.kind == "ram" and name != "ram"}
 
     @property
     def app_origin(self) -> int:

@@ -177,26 +177,30 @@ void ear_link_commit(ear_link_t *link, uint32_t length) {
     send(link, &link->out, length);
 }
 
-bool ear_answer2(ear_link_t *link, uint8_t command, const void *head, uint32_t head_bytes, const void *data,
-                 uint32_t length) {
-    for (uint32_t sent = 0, total = head_bytes + length;;) {
+bool ear_answer_parts(ear_link_t *link, uint8_t command, const ear_part_t *parts, uint32_t count) {
+    uint32_t left = 0, taken = 0;  // taken: bytes of the part that is being sent
+    for (uint32_t i = 0; i < count; i++) left += parts[i].bytes;
+    do {
         uint8_t *body = ear_link_begin(link);
         if (!body) return false;
-        uint32_t part = total - sent < EAR_LINK_BODY - HEADER ? total - sent : EAR_LINK_BODY - HEADER;
+        uint32_t length = left < EAR_LINK_BODY - HEADER ? left : EAR_LINK_BODY - HEADER;
+        left -= length;
         body[0] = command | 0x80u;
         body[1] = EAR_OK;
-        body[2] = sent + part < total;
+        body[2] = left > 0;
         body[3] = 0;
-        for (uint32_t i = 0; i < part; i++, sent++)
-            body[HEADER + i] =
-                sent < head_bytes ? ((const uint8_t *)head)[sent] : ((const uint8_t *)data)[sent - head_bytes];
-        ear_link_commit(link, HEADER + part);
-        if (sent == total) return true;
-    }
+        for (uint32_t i = 0; i < length; i++) {
+            for (; taken == parts->bytes; parts++) taken = 0;
+            body[HEADER + i] = ((const uint8_t *)parts->data)[taken++];
+        }
+        ear_link_commit(link, HEADER + length);
+    } while (left);
+    return true;
 }
 
 bool ear_answer(ear_link_t *link, uint8_t command, uint8_t status, const void *data, uint32_t length) {
-    if (status == EAR_OK) return ear_answer2(link, command, data, length, 0, 0);
+    const ear_part_t part = {data, length};
+    if (status == EAR_OK) return ear_answer_parts(link, command, &part, 1);
     uint8_t *body = ear_link_begin(link);
     if (!body) return false;
     body[0] = command | 0x80u;

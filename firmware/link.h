@@ -67,14 +67,15 @@ uint32_t ear_crc32(uint32_t crc, const uint8_t *bytes, uint32_t length);  // sta
 // data; the data of an answer is cut into messages of which all but the last have `more` set.
 enum {
     EAR_INFO = 1,           // -> ear_info_t
-    EAR_LOAD = 2,           // u32 offset, bytes of the input; no answer, trouble shows at INFER
-    EAR_INFER = 3,          // -> u64 count, output
+    EAR_LOAD = 2,           // u32 offset, bytes of all inputs in order; no answer, trouble shows at INFER
+    EAR_INFER = 3,          // -> u64 count, all outputs in order
     EAR_PROFILE = 4,        // -> u64 empty interval, u32 per node
     EAR_STREAM_START = 5,   // u32 hop in frames, u32 features only
     EAR_STREAM_DATA = 6,    // u32 index of the first sample, int16 samples; no answer
     EAR_STREAM_STOP = 7,    // -> u32 samples taken, u32 samples dropped
     EAR_STREAM_RESULT = 8,  // unasked: u32 samples taken, u32 dropped, u64 count, output or features
     EAR_MEMORY = 9,         // -> ear_memory_t
+    EAR_FORGET = 11,        // the states of the model are as after a reset
     EAR_RESET = 10,         // u32 1: stay in the bootloader; answered before the reset
     EAR_ERASE = 16,         // u32 offset in the application area
     EAR_WRITE = 17,         // u32 offset, words; no answer, trouble shows at VERIFY
@@ -109,8 +110,12 @@ typedef struct {
 // Answer `command` with `length` bytes; false when the session ended meanwhile.
 bool ear_answer(ear_link_t *link, uint8_t command, uint8_t status, const void *data, uint32_t length);
 
-// The same for an answer of two parts.
-bool ear_answer2(ear_link_t *link, uint8_t command, const void *head, uint32_t head_bytes, const void *data,
-                 uint32_t length);
+typedef struct {
+    const void *data;
+    uint32_t bytes;
+} ear_part_t;
+
+// The same for an answer of several parts.
+bool ear_answer_parts(ear_link_t *link, uint8_t command, const ear_part_t *parts, uint32_t count);
 
 #endif

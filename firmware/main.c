@@ -130,7 +130,6 @@ static struct {
 
 static void stream_start(const uint32_t *arguments) {
     bool good = arguments[0] > 0;
-    ear_model_reset();
     stream.running = good;
     stream.hop_frames = arguments[0];
     stream.features_only = arguments[1] != 0;

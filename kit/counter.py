@@ -56,7 +56,7 @@ def library() -> ctypes.CDLL:
     path = toolchain.cache() / f"virtual_board-{key}-{sys.platform}{os.name}"
     if not path.exists():
         with atomic.replacing(path) as built:
-            toolchain.host_library(SOURCE, (), built, sanitise=False)
+            toolchain.host_library(SOURCE, (), built, toolchain.PLAIN)
     loaded = ctypes.CDLL(str(path))
     loaded.ear_machine_bytes.restype = ctypes.c_uint64
     loaded.ear_reset.argtypes = (ctypes.c_void_p,)

@@ -79,7 +79,7 @@ def _caveat(source: str, known: bool, same_fold: bool, own: bool) -> list[str]:
 
 def bare(made: Build, board: Device, most: int | None, seed: int, progress: Progress) -> Run:
     """Return the run of a model without clips: edge and random inputs, board against host."""
-    trial = profile.feed(made, board, profile.trial_inputs(made.graph, most, seed), progress)
+    trial = profile.feed(made, board, profile.trial_inputs(made.window, most, seed), progress)
     cost = profile.count(board, trial, None, progress)
     record = profile.record(made, board, trial, cost)
     return Run(made.name, profile=record, memory=profile.memory_map(made), provenance=_provenance(made))

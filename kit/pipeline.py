@@ -73,7 +73,9 @@ def fits(bundle: Bundle, board: Board) -> None:
     from models import frontend
 
     graph = passes.run(read_tflite.read(bundle.model(), f"{bundle.family} {bundle.size}"))
-    fit.check_fits(graph, plan.plan(graph), board, frontend.tables(bundle.frontend))
+    fit.check_fits(
+        graph, plan.plan(graph, fit.regions(graph, board)), board, frontend.tables(bundle.frontend)
+    )
 
 
 def compile(  # noqa: A001  (the verb's name)

@@ -101,10 +101,7 @@ def _hear_hops(build: Build, device: Device, test: HeldOut, inputs: Array, progr
         *_, last = device.stream([np.concatenate([silence, samples])], hop_frames=rows)
         outputs.append(last.output)
     progress("profile on the board", len(inputs), len(inputs))
-    wanted = on_host(build.window, inputs)
-    if build.stream["outputs"]:  # the window's last rows
-        wanted = wanted[:, -outputs[0].size :]
-    return Trial(test.window_names, inputs, None, np.stack(outputs), wanted)
+    return Trial(test.window_names, inputs, None, np.stack(outputs), _wanted(build, inputs))
 
 
 def feed(build: Build, device: Device, inputs: Array, progress: Progress = silent) -> Trial:
@@ -114,17 +111,56 @@ def feed(build: Build, device: Device, inputs: Array, progress: Progress = silen
         progress("profile on the board", done, len(inputs))
         if build.graph.states:  # each input is the first of a sequence, as on the host
             device.forget()
-        outputs.append(device.infer(one))
+        outputs.append(_infer_hops(build, device, one) if build.stream else device.infer(one))
     progress("profile on the board", len(inputs), len(inputs))
     names = [f"input {row}" for row in range(len(inputs))]
-    return Trial(names, inputs, None, np.stack(outputs), on_host(build.graph, inputs))
+    return Trial(names, inputs, None, np.stack(outputs), _wanted(build, inputs))
+
+
+def _infer_hops(build: Build, device: Device, window: Array) -> Array:
+    """Return what a streaming model says when it has taken a window hop by hop."""
+    assert build.stream is not None
+    rows, into = build.stream["rows"], build.window.tensors[build.window.inputs[0]]
+    zero = int(into.quantisation.zero_point[0]) if into.quantisation else 0
+    silence = np.full((-build.stream["window"] % rows, *into.shape[2:]), zero, np.int8)
+    signal = np.concatenate([silence, window.reshape(into.shape[1:])])
+    output = np.zeros(0, np.int8)
+    for start in range(0, len(signal), rows):
+        output = device.infer(signal[start : start + rows])
+    return output
+
+
+def _wanted(build: Build, inputs: Array) -> Array:
+    """Return what the host's window model says: of a stream that goes on, the window's last rows."""
+    outputs = on_host(build.window, inputs)
+    if build.stream and build.stream["outputs"]:
+        return outputs[:, -build.graph.tensors[build.graph.outputs[0]].elements :]
+    return outputs
 
 
 def on_host(graph: Graph, inputs: Array) -> Array:
-    """Return the outputs of the integer definition, int8 (N, outputs)."""
+    """Return the outputs of the integer definition, int8 (N, outputs): bytes where there are other types."""
     from firmware.compiler import interp
 
-    return interp.run_batch(graph, inputs).reshape(len(inputs), -1)
+    if _plain(graph):
+        return interp.run_batch(graph, inputs).reshape(len(inputs), -1)
+    rows = (interp.run(graph, _cut(graph, row)) for row in inputs)
+    return np.stack([np.frombuffer(b"".join(y.tobytes() for y in row), np.int8) for row in rows])
+
+
+def _plain(graph: Graph) -> bool:
+    """Tell whether the model has one int8 input and one int8 output."""
+    ends = [graph.tensors[i].dtype for i in (*graph.inputs, *graph.outputs)]
+    return ends == ["int8", "int8"]
+
+
+def _cut(graph: Graph, row: Array) -> list[Array]:
+    """Return the inputs whose bytes lie in a row one after the other."""
+    arrays, data = [], row.tobytes()
+    for value in (graph.tensors[i] for i in graph.inputs):
+        arrays.append(np.frombuffer(data[: value.bytes], value.dtype).reshape(value.shape))
+        data = data[value.bytes :]
+    return arrays
 
 
 def as_input(features: Array, graph: Graph) -> Array:
@@ -138,13 +174,36 @@ def as_input(features: Array, graph: Graph) -> Array:
 
 
 def trial_inputs(graph: Graph, most: int | None, seed: int) -> Array:
-    """Return int8 edges (all lowest, all highest, zero-point, both by turns) and random inputs."""
+    """Return int8 edges (all lowest, all highest, zero-point, both by turns) and random inputs.
+
+    Of a model with several inputs, or others than int8, rows of the bytes of random ones.
+    """
+    if not _plain(graph):
+        generator = np.random.default_rng(seed)
+        count = RANDOM if most is None else most
+        return np.stack([_random_bytes(graph, generator) for _ in range(count)])
     into = graph.tensors[graph.inputs[0]]
     zero = int(into.quantisation.zero_point[0]) if into.quantisation else 0
     turns = np.where(np.arange(into.elements) % 2, 127, -128).reshape(into.shape)
     edges = [np.full(into.shape, value) for value in (-128, 127, zero)]
     random = np.random.default_rng(seed).integers(-128, 128, (RANDOM if most is None else most, *into.shape))
     return np.stack([*edges, turns, *random]).astype(np.int8)[:most]
+
+
+def _random_bytes(graph: Graph, generator: np.random.Generator) -> Array:
+    """Return the bytes of one random value of each input: integers that may be indices stay 0 or 1."""
+    parts = []
+    for value in (graph.tensors[i] for i in graph.inputs):
+        made: Array
+        if value.dtype == "float32":
+            made = generator.normal(0, 1, value.shape)
+        elif value.dtype in ("int8", "int16"):
+            limits = np.iinfo(value.dtype)
+            made = generator.integers(limits.min, limits.max + 1, value.shape)
+        else:
+            made = generator.integers(0, 2, value.shape)
+        parts.append(made.astype(value.dtype).tobytes())
+    return np.frombuffer(b"".join(parts), np.int8)
 
 
 def count(device: Device, trial: Trial, samples: Array | None, progress: Progress = silent) -> Cost:

@@ -210,7 +210,7 @@ def _one_each(build: Build, kind: str, values: Sequence[Tensor], count: int) -> 
     if len(values) != count:
         listed = ", ".join(f"{value.name!r} {value.dtype} {value.shape}" for value in values)
         raise UserError(
-            f"{build.name} has {len(values)} {kind}s ({listed}), got {count} files: give --{kind} one .npy each"
+            f"{build.name} has {len(values)} {kind}s ({listed}), got {count} files: give --{kind} a .npy each"
         )
 
 

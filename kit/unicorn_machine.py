@@ -37,6 +37,9 @@ class UnicornMachine:
         self._me = ctypes.addressof(self._block)
         self._flash = ctypes.create_string_buffer(bytes(flash), board.flash_memory.size)
         self._ram = ctypes.create_string_buffer(board.ram_memory.size)
+        self._more_ram = {
+            memory.origin: ctypes.create_string_buffer(memory.size) for memory in board.more_ram.values()
+        }
         self._out = ctypes.create_string_buffer(CHUNK)
         self._state = counter.Machine.from_buffer(self._block)
         self._state.flash, self._state.ram = ctypes.addressof(self._flash), ctypes.addressof(self._ram)
@@ -55,6 +58,8 @@ class UnicornMachine:
         read_execute = unicorn.UC_PROT_READ | unicorn.UC_PROT_EXEC
         core.mem_map_ptr(state.flash_origin, state.flash_bytes, read_execute, state.flash)
         core.mem_map_ptr(state.ram_origin, state.ram_bytes, unicorn.UC_PROT_ALL, state.ram)
+        for origin, memory in self._more_ram.items():
+            core.mem_map_ptr(origin, len(memory), unicorn.UC_PROT_ALL, ctypes.addressof(memory))
         core.mem_map(SYSTEM, 0x1000)
         handle, hook = core._uch, ctypes.c_size_t()
         on_block, on_read, on_write = (
@@ -102,6 +107,8 @@ class UnicornMachine:
     def power_cycle(self) -> None:
         """Clear RAM and reset."""
         ctypes.memset(self._state.ram, 0, self._state.ram_bytes)
+        for memory in self._more_ram.values():
+            ctypes.memset(memory, 0, len(memory))
         self._state.rx_tail, self._state.tx_tail = self._state.rx_head, self._state.tx_head
         self._core = self._reset()
 

@@ -11,7 +11,7 @@ from unicorn import arm_const
 
 import boards
 import firmware
-from firmware.compiler import emit, toolchain
+from firmware.compiler import arenas, emit, toolchain
 from firmware.compiler.elf import Elf
 from firmware.compiler.graph import Array, Graph
 from firmware.compiler.plan import plan
@@ -54,7 +54,7 @@ CORES = {
 
 
 def run(graph: Graph, x: Array, board_name: str, folder: Path, kind: Toolchain = "zig") -> Array:
-    """Return the int8 output of `graph` for x on the core of a board; the arena's guards must hold."""
+    """Return the output of `graph` for x on the core of a board; the arena's guards must hold."""
     graph = replace(graph, unit=toolchain.unit(boards.load(board_name)))
     elf = _build(graph, board_name, folder, kind)
     symbols, planned = elf.symbols(), plan(graph)
@@ -71,12 +71,12 @@ def run(graph: Graph, x: Array, board_name: str, folder: Path, kind: Toolchain =
         return int(core.reg_read(arm_const.UC_ARM_REG_R0))
 
     call("ear_model_init")
-    arena = symbols["ear_arena"][0] + emit.GUARD_BYTES
+    arena = symbols["ear_arena"][0] + arenas.GUARD_BYTES
     core.mem_write(arena + planned.offsets[graph.inputs[0]], np.ascontiguousarray(x).tobytes())
     assert call("run") == 1
     y = graph.tensors[graph.outputs[0]]
     made = core.mem_read(arena + planned.offsets[graph.outputs[0]], y.bytes)
-    return np.frombuffer(bytes(made), np.int8).reshape(y.shape)
+    return np.frombuffer(bytes(made), y.dtype).reshape(y.shape)
 
 
 def _build(graph: Graph, board_name: str, folder: Path, kind: Toolchain) -> Elf:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 
 from firmware import compiler
 from firmware.compiler import interp, read_tflite, toolchain
-from firmware.compiler.graph import Array, Graph
+from firmware.compiler.ends import C_TYPES
+from firmware.compiler.graph import Array, Graph, Unit
 from firmware.compiler.ops import OPS
 
 FIRMWARE = Path(compiler.__file__).parent.parent
-C_TYPES = {"int8": "int8_t", "int32": "int32_t", "float32": "float"}
 CASES = 12  # nodes that one C file holds
 quick = settings(max_examples=6, deadline=None, phases=(Phase.explicit, Phase.reuse, Phase.generate))
 
@@ -31,7 +31,10 @@ quantisations = st.tuples(scales, zeros)
 
 @dataclass(frozen=True)
 class Case:
-    """A model of one node, its run-time inputs, and who is right: "tflm", "litert" or "" (only us)."""
+    """A model of one node, its run-time inputs, and who is right.
+
+    "tflm", "litert", "either" (TFLM where it takes the types of the model, else LiteRT) or "" (only us).
+    """
 
     op: tfl.Op
     inputs: tuple[Array, ...]
@@ -51,9 +54,12 @@ def int8(draw: Any, shape: Sequence[int], low: int = -128, high: int = 127) -> A
     return np.clip(values, low, high).astype(np.int8)
 
 
-def agree(cases: Sequence[Case]) -> None:
-    """Assert that the meaning of each case equals its oracle, its batched self and the C, bit for bit."""
-    graphs = [read_tflite.read(case.model, "case").verify() for case in cases]
+def agree(cases: Sequence[Case], unit: Unit = "c") -> None:
+    """Assert that the meaning of each case equals its oracle, its batched self and the C, bit for bit.
+
+    The C is that of a unit which this machine can stand for.
+    """
+    graphs = [replace(read_tflite.read(case.model, "case").verify(), unit=unit) for case in cases]
     for graph in graphs:
         OPS[graph.nodes[0].op].check(graph, graph.nodes[0])
     meanings = [interp.run(graph, case.inputs) for case, graph in zip(cases, graphs, strict=True)]
@@ -62,7 +68,7 @@ def agree(cases: Sequence[Case]) -> None:
             wanted = graph.tensors[tensor]
             assert (made.shape, str(made.dtype)) == (wanted.shape, wanted.dtype), case.op
         if case.oracle:
-            right = (tflm if case.oracle == "tflm" else litert)(case.model, *case.inputs)
+            right = ORACLES[case.oracle](case.model, *case.inputs)
             same(right, meaning, case)
         same(_clips(graph, case), meaning, case)
     for case, meaning, made in zip(cases, meanings, compiled(graphs, cases), strict=True):
@@ -104,7 +110,20 @@ def litert(model: bytes, *inputs: Array) -> list[Array]:
     return [interpreter.get_tensor(detail["index"]) for detail in interpreter.get_output_details()]
 
 
-def compiled(graphs: Sequence[Graph], cases: Sequence[Case]) -> list[list[Array]]:
+def either(model: bytes, *inputs: Array) -> list[Array]:
+    """Return the outputs of TFLM, or of LiteRT for types that TFLM refuses."""
+    try:
+        return tflm(model, *inputs)
+    except RuntimeError:
+        return litert(model, *inputs)
+
+
+ORACLES = {"tflm": tflm, "litert": litert, "either": either}
+
+
+def compiled(
+    graphs: Sequence[Graph], cases: Sequence[Case], flags: Sequence[str] = toolchain.CHECKED
+) -> list[list[Array]]:
     """Return each case's outputs as the C kernels make them; undefined behaviour traps."""
     import tempfile
 
@@ -112,8 +131,11 @@ def compiled(graphs: Sequence[Graph], cases: Sequence[Case]) -> list[list[Array]
         source = Path(name) / "cases.c"
         kernels = sorted({OPS[g.nodes[0].op].call(g, g.nodes[0]).kernel for g in graphs})
         includes = "".join(f'#include "kernels/{kernel}.h"\n' for kernel in kernels)
-        source.write_text(includes + "".join(_function(i, graph) for i, graph in enumerate(graphs)))
-        toolchain.host_library(source, [FIRMWARE], source.with_suffix(".so"))
+        units = {graph.unit for graph in graphs} - {"c"}
+        chosen = "".join(f"#define EAR_{unit.upper()} 1\n" for unit in units)
+        functions = "".join(_function(i, graph) for i, graph in enumerate(graphs))
+        source.write_text(chosen + includes + functions)
+        toolchain.host_library(source, [FIRMWARE], source.with_suffix(".so"), flags)
         library = ctypes.CDLL(str(source.with_suffix(".so")))
         return [_run(library, i, g, case) for i, (g, case) in enumerate(zip(graphs, cases, strict=True))]
 
@@ -142,7 +164,8 @@ def _function(index: int, graph: Graph) -> str:
         names[f"out{position}"] = f"(({C_TYPES[graph.tensors[tensor].dtype]} *)out[{position}])"
     for name, data in constants.items():
         names[name] = f"case_{index}_{name}"
-        numbers = ", ".join(str(value) for value in np.asarray(data).reshape(-1).tolist())
+        exact = data.view(np.uint8) if data.dtype == bool else data
+        numbers = ", ".join(str(value) for value in np.asarray(exact).reshape(-1).tolist())
         kind = C_TYPES[str(data.dtype)]
         arrays.append(f"static const {kind} {names[name]}[] __attribute__((aligned(4))) = {{{numbers}}};\n")
     arguments = ", ".join(

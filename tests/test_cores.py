@@ -9,16 +9,37 @@ import core_runner
 import numpy as np
 import pytest
 import strategies
+import tflite_writer as tfl
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from op_oracle import Case
+from op_oracle import Case, int8
 
 from firmware.compiler import interp, passes, read_tflite, toolchain
+
+
+@st.composite
+def neighbours(draw: Any) -> Case:
+    """Draw a 3 x 3 depthwise convolution: two of its outputs are computed together."""
+    sizes = [(draw(st.integers(5, 9)), 3, draw(st.integers(1, 2)), draw(st.integers(1, 2))) for _ in range(2)]
+    padding, channels, x_scale = draw(strategies.PADDINGS), draw(st.integers(4, 9)), 0.1
+    rows, columns = ((*size, strategies.out_size(*size, padding)) for size in sizes)
+    x = tfl.Value("x", (1, rows[0], columns[0], channels), "int8", x_scale, draw(st.integers(-128, 127)))
+    w, b, y_scale = draw(strategies.weights((1, 3, 3, channels), 3, x_scale, 9))
+    y = tfl.Value("y", (1, rows[4], columns[4], channels), "int8", y_scale, draw(st.integers(-128, 127)))
+    options = {
+        **strategies.sliding({"padding": padding, "rows": rows, "columns": columns}),
+        "depth_multiplier": 1,
+        "fused_activation_function": draw(strategies.ACTIVATIONS),
+    }
+    inputs = [value for value in (x, w, b) if value is not None]
+    return Case(tfl.Op("DEPTHWISE_CONV_2D", inputs, [y], options, 3), (int8(draw, x.shape),))
+
 
 BOARDS = ["virtual-m0plus", "virtual-m3", "virtual-m4", "virtual-m7", "virtual-m33"]
 KINDS = {
     "conv": strategies.conv_2d(),
     "depthwise": strategies.depthwise_conv_2d(),
+    "depthwise 3x3": neighbours(),
     "dense": strategies.fully_connected(),
 }
 

@@ -14,7 +14,7 @@ import tflite_writer as tfl
 import boards
 import firmware
 from firmware.compiler import emit, passes, read_tflite, toolchain
-from firmware.compiler.graph import Graph, ModelError, Unit
+from firmware.compiler.graph import Graph, Unit
 from firmware.compiler.ops import OPS
 from firmware.compiler.plan import plan
 
@@ -117,13 +117,6 @@ def test_nodes_of_one_shape_share_their_code() -> None:
     text = emit.emit(made, plan(made))
     assert text.count("noinline") == 1
     assert text.count("    conv_2d_0(AT(int8_t") == 2
-
-
-def test_several_inputs_are_refused_with_a_cure() -> None:
-    a, b, y = (tfl.Value(n, (1, 4), "int8", *Q) for n in "aby")
-    made = passes.run(read_tflite.read(tfl.model([a, b], [tfl.Op("ADD", [a, b], [y])], [], [y]), "two"))
-    with pytest.raises(ModelError, match="2 inputs and 1 outputs"):
-        emit.emit(made, plan(made))
 
 
 def test_every_op_has_its_kernel_file() -> None:

@@ -29,8 +29,15 @@ MODEL_H = """
 #define EAR_ARENA_BYTES 16
 #define EAR_NODES 1
 #define EAR_FRONTEND 0
-extern int8_t *const ear_input, *const ear_output;
+#define EAR_INPUTS 1
+#define EAR_OUTPUTS 1
+struct ear_end {
+    void *data;
+    uint32_t bytes;
+};
+extern const struct ear_end ear_inputs[EAR_INPUTS], ear_outputs[EAR_OUTPUTS];
 void ear_model_init(void);
+void ear_model_reset(void);
 void ear_model_invoke(void (*before)(uint32_t node));
 int ear_arena_intact(void);
 uint32_t ear_arena_high_water(void);
@@ -38,11 +45,12 @@ uint32_t ear_arena_high_water(void);
 MODEL_C = """
 #include "model.h"
 static int8_t memory[16];
-int8_t *const ear_input = memory, *const ear_output = memory + 8;
+const struct ear_end ear_inputs[EAR_INPUTS] = {{memory, 8}}, ear_outputs[EAR_OUTPUTS] = {{memory + 8, 8}};
 void ear_model_init(void) {}
+void ear_model_reset(void) {}
 void ear_model_invoke(void (*before)(uint32_t node)) {
     if (before) before(0);
-    for (uint32_t i = 0; i < 8; i++) ear_output[i] = ear_input[7 - i];
+    for (uint32_t i = 0; i < 8; i++) memory[8 + i] = memory[7 - i];
     if (before) before(1);
 }
 int ear_arena_intact(void) { return 1; }
@@ -182,7 +190,7 @@ def test_a_crash_under_qemu_names_its_place(tmp_path: Path, monkeypatch: pytest.
     import numpy as np
 
     board = boards.load("virtual-m55")
-    text = MODEL_C.replace("ear_input[7 - i]", "*(volatile int8_t *)0x4F000000u")
+    text = MODEL_C.replace("memory[7 - i]", "*(volatile int8_t *)0x4F000000u")
     monkeypatch.setattr("test_firmware.MODEL_C", text)
     boot, app, _ = stand_in(tmp_path, board, "zig")
     wire = VirtualBoard(board, boot.ljust(boards.BOOT_BYTES, b"\xff") + image.pack(app, "crash"))

@@ -106,4 +106,4 @@ def test_one_clip_equals_the_batch(trio: dict[str, Any]) -> None:
 def test_c_on_this_machine_equals_tflm(trio: dict[str, Any], tmp_path: Path) -> None:
     invoke = build.host_library(trio["graph"], plan.plan(trio["graph"]), tmp_path)
     for one, wanted in zip(trio["x"], trio["wanted"], strict=True):
-        np.testing.assert_array_equal(invoke(one), wanted)
+        np.testing.assert_array_equal(invoke([one])[0], wanted)

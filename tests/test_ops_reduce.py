@@ -10,6 +10,7 @@ import tflite_writer as tfl
 from hypothesis import given
 from hypothesis import strategies as st
 from op_oracle import CASES, Case, agree, int8, quantisations, quick
+from typed_values import numbers, of, sizes
 
 from firmware.compiler import read_tflite
 from firmware.compiler.graph import ModelError
@@ -57,6 +58,26 @@ def test_searches(cases: list[Case]) -> None:
     agree(cases)
 
 
+@st.composite
+def whole(draw: Any) -> Case:
+    """Draw a REDUCE_ANY, REDUCE_ALL, REDUCE_PROD, or a REDUCE_MAX or REDUCE_MIN of wide integers."""
+    name = draw(st.sampled_from(["REDUCE_ANY", "REDUCE_ALL", "REDUCE_PROD", "REDUCE_MAX", "REDUCE_MIN"]))
+    kinds = {"REDUCE_ANY": ["bool"], "REDUCE_ALL": ["bool"], "REDUCE_PROD": ["int32"]}
+    kind, shape = draw(st.sampled_from(kinds.get(name, ["int16", "int32"]))), sizes(draw)
+    axes = draw(st.lists(st.integers(-len(shape), len(shape) - 1), min_size=1, max_size=3))
+    x, keep = numbers(draw, shape, kind), draw(st.booleans())
+    x |= numbers(draw, shape, kind)  # true three times of four
+    target = x.max(axis=tuple({axis % len(shape) for axis in axes}), keepdims=keep).shape
+    inputs = [of("x", shape, kind), tfl.constant("axis", axes)]
+    return Case(tfl.Op(name, inputs, [of("y", target, kind)], {"keep_dims": keep}), (x,), "either")
+
+
+@given(st.lists(whole(), min_size=CASES, max_size=CASES))
+@quick
+def test_whole_numbers(cases: list[Case]) -> None:
+    agree(cases)
+
+
 def test_long_mean() -> None:
     """A mean over 40,000 extreme values: the sum and the folded 1 / count keep to 32 bits."""
     x, axis = tfl.Value("x", (1, 200, 200, 2), "int8", 0.1, -128), tfl.constant("axis", [1, 2])
@@ -72,7 +93,7 @@ def test_long_mean() -> None:
         ("MEAN", [3], (2, 3), 0.1, r"axis \[3\]"),
         ("MEAN", [1], (2, 3), 0.1, "gives"),
         ("SUM", [1], (2, 4), 1e-12, "out of proportion"),
-        ("REDUCE_MAX", [2], (2, 3), 0.2, "differ in scale"),
+        ("REDUCE_MAX", [2], (2, 3), 0.2, "differ in type, scale"),
     ],
 )
 def test_refusals(name: str, axes: list[int], shape: tuple[int, ...], scale: float, complaint: str) -> None:

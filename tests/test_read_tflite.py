@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import struct
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import flatbuffers
 import numpy as np
 import pytest
 import tflite_writer as tfl
@@ -44,6 +46,38 @@ def small() -> bytes:
         last,
     ]
     return tfl.model([x], nodes, [], [y])
+
+
+def looping() -> bytes:
+    """Return a model with a counted loop, its two subgraphs and an initialised variable."""
+    x, y, a, b, r = (tfl.Value(n, (1, 4), "int8", *Q) for n in ("x", "y", "a", "b", "r"))
+    i, j, end = (tfl.Value(n, (1,), "int32") for n in ("i", "j", "end"))
+    more, w = tfl.Value("more", (1,), "bool"), tfl.constant("w", np.arange(16).reshape(4, 4), "int8", 0.1)
+    handle = tfl.Value("handle", (1,), "resource")
+    held = tfl.Op("VAR_HANDLE", [], [handle], {"container": "", "shared_name": "v"})
+    first = tfl.constant("first", np.ones((1, 4)), "int8", *Q)
+    parts = [
+        tfl.Part([i, a], [tfl.Op("LESS", [i, tfl.constant("k", [3])], [more])], [more]),
+        tfl.Part(
+            [i, a],
+            [
+                tfl.Op("ADD", [i, tfl.constant("one", [1])], [j]),
+                tfl.Op("FULLY_CONNECTED", [a, w], [b], {}, 4),
+            ],
+            [j, b],
+        ),
+        tfl.Part([], [held, tfl.Op("ASSIGN_VARIABLE", [handle, first], [])], []),
+    ]
+    rounds = {"cond_subgraph_index": 1, "body_subgraph_index": 2}
+    nodes = [
+        tfl.Op("CALL_ONCE", [], [], {"init_subgraph_index": 3}),
+        held,
+        tfl.Op("READ_VARIABLE", [handle], [r]),
+        tfl.Op("ADD", [x, r], [y]),
+        tfl.Op("WHILE", [tfl.constant("zero", [0]), y], [end, tfl.Value("z", (1, 4), "int8", *Q)], rounds),
+        tfl.Op("ASSIGN_VARIABLE", [handle, y], []),
+    ]
+    return tfl.model([x], nodes, [], [nodes[4].outputs[1]], parts)
 
 
 def survive(data: bytes) -> Graph | None:
@@ -109,18 +143,20 @@ def test_truncated_at_every_97_bytes(shared: Path, name: str) -> None:
         assert survive(data[:length]) is None
 
 
-@given(st.integers(0, 2**32 - 1))
+@pytest.mark.parametrize("made", [small, looping])
+@given(seed=st.integers(0, 2**32 - 1))
 @settings(max_examples=150, deadline=None)
-def test_random_flips(seed: int) -> None:
-    data = bytearray(small())
+def test_random_flips(made: Callable[[], bytes], seed: int) -> None:
+    data = bytearray(made())
     rng = np.random.default_rng(seed)
     for position in rng.integers(4, len(data), rng.integers(1, 12)):
         data[position] = rng.integers(0, 256)
     survive(bytes(data))
 
 
-def test_every_word_replaced_by_extremes() -> None:
-    data = small()
+@pytest.mark.parametrize("made", [small, looping])
+def test_every_word_replaced_by_extremes(made: Callable[[], bytes]) -> None:
+    data = made()
     for position in range(0, len(data) - 4, 4):
         for word in (0, 1, 0x7FFFFFFF, 0xFFFFFFFF, 0x80000000, len(data)):
             survive(data[:position] + struct.pack("<I", word) + data[position + 4 :])
@@ -142,10 +178,72 @@ def test_overlapping_vectors_cannot_make_the_work_explode() -> None:
         reader.spend(1_000_000)
 
 
+def packed(edit: Callable[[Any], None]) -> bytes:
+    """Return the looping model after an edit of its object tree."""
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(looping(), 0))
+    edit(model)
+    builder = flatbuffers.Builder(1024)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
+
+
+def test_more_subgraphs_than_any_model_has_are_refused() -> None:
+    def many(model: Any) -> None:
+        model.subgraphs = [*model.subgraphs, *model.subgraphs[1:] * 30]
+
+    with pytest.raises(ModelError, match="it has 94 subgraphs"):
+        read_tflite.read(packed(many), "many")
+
+
+def test_more_tensors_than_any_model_has_are_refused_soon() -> None:
+    """One table named a million times: few bytes, many tensors."""
+    data = looping()
+    subgraph = Reader(data).root().children(2)[0]
+    entry = subgraph.at(0)
+    assert entry is not None
+    count = 1 << 17
+    padding = -len(data) % 4
+    start = len(data) + padding
+    table = subgraph.children(0)[0].position
+    vector = [count, *((table - (start + 4 + 4 * i)) % 2**32 for i in range(count))]
+    bomb = bytearray(data + bytes(padding) + struct.pack(f"<{count + 1}I", *vector))
+    bomb[entry : entry + 4] = struct.pack("<I", start - entry)
+    assert survive(bytes(bomb)) is None
+
+
+@pytest.mark.parametrize("odd", [0, 1])
+def test_int4_weights_are_unpacked(odd: int) -> None:
+    rng = np.random.default_rng(3)
+    values = rng.integers(-8, 8, (3, 4 + odd)).astype(np.int8)
+    x, y = tfl.Value("x", (1, 4 + odd), "int8", *Q), tfl.Value("y", (1, 3), "int8", 0.9, -5)
+    w = tfl.constant("w", values, "int8", 0.02)
+    model = schema.ModelT.InitFromObj(
+        schema.Model.GetRootAsModel(
+            tfl.model([x], [tfl.Op("FULLY_CONNECTED", [x, w], [y], {}, 4)], [], [y]), 0
+        )
+    )
+    tensor = model.subgraphs[0].tensors[1]
+    tensor.type = schema.TensorType.INT4
+    flat = np.append(values.reshape(-1), np.zeros(values.size % 2, np.int8))
+    nibbles = (flat[0::2] & 15) | ((flat[1::2] & 15) << 4)
+    model.buffers[tensor.buffer].data = nibbles.astype(np.uint8)
+    builder = flatbuffers.Builder(1024)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    graph = read_tflite.read(bytes(builder.Output()), "int4")
+    np.testing.assert_array_equal(graph.tensors[1].data, values)
+    data = rng.integers(-128, 128, x.shape).astype(np.int8)
+    np.testing.assert_array_equal(
+        interp.run(passes.run(graph), [data])[0], tfl.invoke(bytes(builder.Output()), data, arena=1 << 18)[0]
+    )
+
+
 def test_a_good_file_still_compiles() -> None:
     graph = survive(small())
     assert graph is not None
     assert [node.op for node in graph.nodes] == ["CONV_2D", "RESHAPE", "FULLY_CONNECTED"]
+    unrolled = survive(looping())
+    assert unrolled is not None
+    assert [node.op for node in unrolled.nodes] == ["ADD", *["FULLY_CONNECTED"] * 3]
 
 
 def refused(inputs: list[tfl.Value], nodes: list[tfl.Op], outputs: list[tfl.Value]) -> str:
@@ -173,9 +271,9 @@ def test_other_ends_get_their_own_cure(dtype: str, cure: str) -> None:
 
 
 def test_unsupported_op_names_op_tensor_version_and_rewrite() -> None:
-    x, y = tfl.Value("x", (1, 8), "int8", *Q), tfl.Value("block/tiled", (1, 16), "int8", *Q)
-    message = refused([x], [tfl.Op("TILE", [x, tfl.constant("m", [1, 2])], [y], {}, 2)], [y])
-    assert all(part in message for part in ("TILE", "version 2", "block/tiled", "resize with nearest"))
+    x, y = tfl.Value("x", (1, 8), "int8", *Q), tfl.Value("block/fft", (1, 8), "int8", *Q)
+    message = refused([x], [tfl.Op("RFFT2D", [x, tfl.constant("m", [1, 8])], [y], {}, 2)], [y])
+    assert all(part in message for part in ("RFFT2D", "version 2", "block/fft", "front end of the board"))
 
 
 def test_unknown_version_is_refused() -> None:

@@ -188,4 +188,4 @@ def test_the_c_of_a_stream_equals_its_meaning() -> None:
         run = build.host_library(made, plan(made), Path(folder))
         for start in range(0, 24, 4):
             (wanted,), states = interp.step(made, [rows[None, start : start + 4]], states)
-            np.testing.assert_array_equal(run(rows[None, start : start + 4]), wanted)
+            np.testing.assert_array_equal(run([rows[None, start : start + 4]])[0], wanted)

@@ -16,8 +16,10 @@ TYPES = {
     "int64": schema.TensorType.INT64,
     "int16": schema.TensorType.INT16,
     "int8": schema.TensorType.INT8,
+    "int4": schema.TensorType.INT4,
     "uint8": schema.TensorType.UINT8,
     "bool": schema.TensorType.BOOL,
+    "resource": schema.TensorType.RESOURCE,
 }
 # Ops whose options table is not the op's name in camel case + "Options".
 OPTIONS = {
@@ -30,11 +32,18 @@ OPTIONS = {
     "SUM": "ReducerOptions",
     "REDUCE_MAX": "ReducerOptions",
     "REDUCE_MIN": "ReducerOptions",
+    "REDUCE_PROD": "ReducerOptions",
+    "REDUCE_ANY": "ReducerOptions",
+    "REDUCE_ALL": "ReducerOptions",
     "MAXIMUM": "MaximumMinimumOptions",
     "MINIMUM": "MaximumMinimumOptions",
     "PADV2": "PadV2Options",
+    "SVDF": "SVDFOptions",
+    "UNIDIRECTIONAL_SEQUENCE_LSTM": "UnidirectionalSequenceLSTMOptions",
     "BATCH_MATMUL": "BatchMatMulOptions",
     "RESIZE_NEAREST_NEIGHBOR": "ResizeNearestNeighborOptions",
+    "SELECT_V2": "SelectV2Options",
+    "TOPK_V2": "TopKV2Options",
 }
 ENUMS = {
     "padding": schema.Padding,
@@ -54,6 +63,7 @@ class Value:
     zero_point: Any = 0
     axis: int = 0
     data: Any = None
+    variable: bool = False  # kept from run to run
 
 
 @dataclass(frozen=True)
@@ -67,6 +77,15 @@ class Op:
     version: int = 1
 
 
+@dataclass(frozen=True)
+class Part:
+    """A further subgraph to write."""
+
+    inputs: Sequence[Value]
+    nodes: Sequence[Op]
+    outputs: Sequence[Value]
+
+
 def constant(
     name: str, data: Any, dtype: str = "int32", scale: Any = None, zero_point: Any = 0, axis: int = 0
 ) -> Value:
@@ -76,27 +95,37 @@ def constant(
 
 
 def model(
-    inputs: Sequence[Value], nodes: Sequence[Op], constants: Sequence[Value], outputs: Sequence[Value]
+    inputs: Sequence[Value],
+    nodes: Sequence[Op],
+    constants: Sequence[Value],
+    outputs: Sequence[Value],
+    parts: Sequence[Part] = (),
 ) -> bytes:
     """Return a .tflite file. Constants may also just appear among the inputs of the nodes."""
-    values: dict[str, Value] = {}
-    for value in (*inputs, *constants, *(v for n in nodes for v in (*n.inputs, *n.outputs) if v is not None)):
-        assert values.setdefault(value.name, value) is value or values[value.name].shape == value.shape
-    index = {name: i for i, name in enumerate(values)}
     made = schema.ModelT()
     made.version = 3
     made.description = "test"
     made.buffers = [schema.BufferT()]
     made.operatorCodes = []
-    graph = schema.SubGraphT()
-    graph.tensors = [_tensor(value, made.buffers) for value in values.values()]
-    graph.inputs = np.array([index[v.name] for v in inputs], np.int32)
-    graph.outputs = np.array([index[v.name] for v in outputs], np.int32)
-    graph.operators = [_operator(node, index, made.operatorCodes) for node in nodes]
-    made.subgraphs = [graph]
+    first = _subgraph(Part(inputs, nodes, outputs), constants, made)
+    made.subgraphs = [first, *(_subgraph(part, (), made) for part in parts)]
     builder = flatbuffers.Builder(1024)
     builder.Finish(made.Pack(builder), b"TFL3")
     return bytes(builder.Output())
+
+
+def _subgraph(part: Part, constants: Sequence[Value], made: Any) -> Any:
+    values: dict[str, Value] = {}
+    operands = (v for n in part.nodes for v in (*n.inputs, *n.outputs) if v is not None)
+    for value in (*part.inputs, *constants, *operands, *part.outputs):
+        assert values.setdefault(value.name, value) is value or values[value.name].shape == value.shape
+    index = {name: i for i, name in enumerate(values)}
+    graph = schema.SubGraphT()
+    graph.tensors = [_tensor(value, made.buffers) for value in values.values()]
+    graph.inputs = np.array([index[v.name] for v in part.inputs], np.int32)
+    graph.outputs = np.array([index[v.name] for v in part.outputs], np.int32)
+    graph.operators = [_operator(node, index, made.operatorCodes) for node in part.nodes]
+    return graph
 
 
 def _tensor(value: Value, buffers: list[Any]) -> Any:
@@ -105,9 +134,11 @@ def _tensor(value: Value, buffers: list[Any]) -> Any:
     made.shape = np.array(value.shape, np.int32)
     made.type = TYPES[value.dtype]
     made.buffer = 0
+    made.isVariable = value.variable
     if value.data is not None:
         buffer = schema.BufferT()
-        buffer.data = np.frombuffer(np.ascontiguousarray(value.data).tobytes(), np.uint8)
+        data = _nibbles(value.data) if value.dtype == "int4" else np.ascontiguousarray(value.data)
+        buffer.data = np.frombuffer(data.tobytes(), np.uint8)
         made.buffer = len(buffers)
         buffers.append(buffer)
     if value.scale is not None:
@@ -117,6 +148,13 @@ def _tensor(value: Value, buffers: list[Any]) -> Any:
         made.quantization.zeroPoint = np.ascontiguousarray(zero_point)
         made.quantization.quantizedDimension = value.axis
     return made
+
+
+def _nibbles(data: Any) -> Any:
+    """Return int8 values two a byte, the first one low."""
+    flat = np.asarray(data, np.int8).reshape(-1)
+    pairs = np.pad(flat, (0, flat.size % 2)).reshape(-1, 2)
+    return (pairs[:, 0] & 15 | pairs[:, 1] << 4).astype(np.int8)
 
 
 def _operator(node: Op, index: dict[str, int], codes: list[Any]) -> Any:

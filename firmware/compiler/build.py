@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,9 @@ import firmware
 from boards import Board, atomic
 from boards import load as load_board
 from boards.errors import UserError
-from firmware.compiler import emit, image, link_script, passes, read_tflite, toolchain
+from firmware.compiler import emit, image, link_script, passes, read_tflite, toolchain, weights
 from firmware.compiler.elf import Elf
-from firmware.compiler.fit import check_fits, explain_overflow, sizes
+from firmware.compiler.fit import check_fits, explain_overflow, regions, sizes
 from firmware.compiler.graph import Graph, Unit
 from firmware.compiler.host import HostModel, load_library
 from firmware.compiler.order import order
@@ -93,21 +93,16 @@ def compile_model(
         UserError: it does not fit the board, the compiler is missing, or `out` cannot be written.
     """
     start = time.perf_counter()
-    _, graph, streamed = lower(model, name, unit_of(board), hop)
-    planned = plan(graph)
+    _, graph, streamed = lower(model, name, unit_of(board), hop, board.app_size)
+    planned = plan(graph, regions(graph, board))
     check_fits(graph, planned, board, frontend_tables)
+    text = emit.emit(graph, planned, frontend_tables)
+    build_id = _build_id(text, model, board, toolchain)
     with _directory(out) as made:
-        text = emit.emit(graph, planned, frontend_tables)
-        build_id = _build_id(text, model, board, toolchain)
         (made / "model.tflite").write_bytes(model)
-        (made / "model.c").write_text(text, encoding="ascii")
-        (made / "model.h").write_text(
-            emit.header(graph, planned, build_id, frontend_tables), encoding="ascii"
-        )
+        _write_c(made, text, emit.header(graph, planned, build_id, frontend_tables))
         _compile(made, board, graph, planned, toolchain)
-        body = Elf((made / "firmware.elf").read_bytes()).image(board.app_origin + image.HEADER_BYTES)
-        (made / "firmware.bin").write_bytes(image.pack(body, build_id))
-        _write_boot(made, board)
+        _write_images(made, board, build_id)
         record = {
             "schema": SCHEMA,
             "name": name,
@@ -120,10 +115,8 @@ def compile_model(
             "labels": list((bundle or {}).get("labels", ())),
             "task": (bundle or {}).get("task"),
             "sha256": {file: _sha256(made / file) for file in FILES},
-            "sizes": {
-                **sizes(made, graph, planned, board, frontend_tables, time.perf_counter() - start),
-                "stream": streamed,
-            },
+            "sizes": sizes(made, graph, planned, board, frontend_tables, time.perf_counter() - start)
+            | {"stream": streamed},
         }
         if bundle is not None:
             _write_json(made / "bundle.json", bundle)
@@ -141,14 +134,14 @@ def load(path: Path) -> Build:
     board = load_board(record["board"])
     model = (path / "model.tflite").read_bytes()
     hop = record["stream"] and record["stream"]["rows"]
-    window, graph, streamed = lower(model, record["name"], unit_of(board), hop)
+    window, graph, streamed = lower(model, record["name"], unit_of(board), hop, board.app_size)
     return Build(
         path=path,
         board=board,
         name=record["name"],
         window=window,
         graph=graph,
-        plan=plan(graph),
+        plan=plan(graph, regions(graph, board)),
         model=model,
         frontend=record["frontend"],
         stream=streamed,
@@ -160,23 +153,26 @@ def load(path: Path) -> Build:
     )
 
 
-def host_library(graph: Graph, planned: Plan, folder: Path, *, sanitise: bool = True) -> HostModel:
+def host_library(graph: Graph, planned: Plan, folder: Path) -> HostModel:
     """Compile model.c for this machine in `folder` and return the model, to be called with its inputs.
 
-    With `sanitise`, undefined behaviour in the C ends the process.
+    A graph that was lowered to "simd" is compiled for speed; in the C of any other, undefined behaviour ends
+    the process.
     """
-    (folder / "model.c").write_text(emit.emit(graph, planned), encoding="ascii")
-    (folder / "model.h").write_text(emit.header(graph, planned), encoding="ascii")
-    library = folder / "model.so"
-    toolchain.host_library(folder / "model.c", (folder, firmware.ROOT), library, sanitise=sanitise)
+    _write_c(folder, emit.emit(graph, planned), emit.header(graph, planned))
+    library, includes = folder / "model.so", (folder, firmware.ROOT)
+    flags = toolchain.FAST if graph.unit == "simd" else toolchain.CHECKED
+    apart = weights.write_apart(emit.constants(graph), folder, toolchain.object_form())
+    defines = weights.DEFINES if apart else {}
+    toolchain.host_library(folder / "model.c", includes, library, flags, weights=apart, defines=defines)
     return load_library(library, graph)
 
 
 def lower(
-    model: bytes, name: str, unit: Unit, hop: int | None = None
+    model: bytes, name: str, unit: Unit, hop: int | None = None, flash_budget: int = Graph.flash_budget
 ) -> tuple[Graph, Graph, dict[str, Any] | None]:
     """Return (window model, what is compiled, how it streams when it takes `hop` rows at a time)."""
-    window = passes.run(read_tflite.read(model, name), unit)
+    window = replace(passes.run(read_tflite.read(model, name), unit), flash_budget=flash_budget)
     if hop is None:
         return window, window, None
     streamed = stream(window, hop)
@@ -186,10 +182,16 @@ def lower(
 def _compile(made: Path, board: Board, graph: Graph, planned: Plan, kind: Toolchain) -> None:
     """Compile model.c for speed and the rest for size, and link; the bootloader comes from the cache."""
     includes = (made, firmware.ROOT)
-    model = made / "model.o"
+    model, constants = made / "model.o", made / "weights.o"
+    apart = weights.write_apart(emit.constants(graph), made)
+    defines = weights.DEFINES if apart else {}
     with ThreadPoolExecutor(2) as pool:
         boot = pool.submit(_boot, made / "boot.elf", board, kind)
-        toolchain.compile_object(made / "model.c", includes, board, model, "2", toolchain=kind)
+        for source in apart:
+            toolchain.compile_object(source, includes, board, constants, toolchain=kind)
+        toolchain.compile_object(
+            made / "model.c", includes, board, model, "2", defines=defines, toolchain=kind
+        )
         boot.result()
     sources = (*firmware.APP, firmware.port(board.port))
     with explain_overflow(graph, planned, board):
@@ -200,10 +202,11 @@ def _compile(made: Path, board: Board, graph: Graph, planned: Plan, kind: Toolch
             link_script.script(board, "app"),
             made / "firmware.elf",
             "s",
-            objects=(model,),
+            objects=(model, *(constants for _ in apart)),
             toolchain=kind,
         )
-    model.unlink()
+    for path in (model, constants, made / weights.BINARY, *apart):
+        path.unlink(missing_ok=True)
 
 
 def _boot(out: Path, board: Board, kind: Toolchain) -> None:
@@ -213,7 +216,7 @@ def _boot(out: Path, board: Board, kind: Toolchain) -> None:
     parts = [script, compiler_version(kind), *map(str, toolchain.core_flags(board, kind))]
     key = hashlib.sha256("\n".join(parts).encode())
     for path in firmware.sources():
-        if path.parent.name != "kernels":
+        if path.relative_to(firmware.ROOT).parts[0] != "kernels":
             key.update(path.read_bytes())
     cached = toolchain.cache() / f"boot-{board.name}-{key.hexdigest()[:24]}.elf"
     if not cached.exists():
@@ -222,7 +225,14 @@ def _boot(out: Path, board: Board, kind: Toolchain) -> None:
     shutil.copyfile(cached, out)
 
 
-def _write_boot(made: Path, board: Board) -> None:
+def _write_c(folder: Path, text: str, header: str) -> None:
+    (folder / "model.c").write_text(text, encoding="ascii")
+    (folder / "model.h").write_text(header, encoding="ascii")
+
+
+def _write_images(made: Path, board: Board, build_id: str) -> None:
+    body = Elf((made / "firmware.elf").read_bytes()).image(board.app_origin + image.HEADER_BYTES)
+    (made / "firmware.bin").write_bytes(image.pack(body, build_id))
     (made / "boot.bin").write_bytes(Elf((made / "boot.elf").read_bytes()).image(board.flash_memory.origin))
 
 

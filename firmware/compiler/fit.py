@@ -10,24 +10,37 @@ from typing import Any
 
 from boards import Board
 from boards.errors import UserError
-from firmware.compiler import emit
+from firmware.compiler import emit, ends
+from firmware.compiler.arenas import GUARD_BYTES
 from firmware.compiler.elf import Elf
 from firmware.compiler.graph import Graph
 from firmware.compiler.link_script import HANDOVER_BYTES, STACK_BYTES
 from firmware.compiler.ops import OPS
 from firmware.compiler.plan import Plan
 
+STATIC_BYTES = 8192  # kept free for the firmware's own data where arenas may also lie elsewhere
 OVERFLOW = re.compile(r"region '?`?(FLASH|RAM)'?:? .*?(\d+) bytes")
 
 
 def check_fits(graph: Graph, planned: Plan, board: Board, frontend_tables: Mapping[str, Any] | None) -> None:
     """Raise UserError when arena and stack cannot fit the RAM, or weights the flash, even without code."""
-    ram = planned.arena + planned.state + 2 * emit.GUARD_BYTES + STACK_BYTES + HANDOVER_BYTES
-    if ram > board.ram_memory.size:
+    guards = 2 * GUARD_BYTES * len(planned.arenas)
+    ram = planned.arena + planned.state + guards + STACK_BYTES + HANDOVER_BYTES
+    last = planned.arenas[-1] + 2 * GUARD_BYTES
+    room = [board.ram_memory.size, *(memory.size for memory in board.more_ram.values())]
+    if ram > sum(room) or (len(planned.arenas) > 1 and last > room[len(planned.arenas) - 1]):
         raise _too_big_for_ram(graph, planned, board, ram)
     weights = emit.constant_bytes(graph, frontend_tables)
     if weights > board.app_size:
         raise _too_big_for_flash(graph, board, weights)
+
+
+def regions(graph: Graph, board: Board) -> tuple[int, ...]:
+    """Return the bytes that arenas may take in each region of the board's RAM, the fastest first."""
+    kept = sum(graph.tensors[state.read].bytes for state in graph.states)
+    first = board.ram_memory.size - STACK_BYTES - HANDOVER_BYTES - STATIC_BYTES - kept
+    others = [memory.size - 2 * GUARD_BYTES for memory in board.more_ram.values()]
+    return (max(first, 0), *others)
 
 
 @contextmanager
@@ -48,7 +61,8 @@ def explain_overflow(graph: Graph, planned: Plan, board: Board) -> Iterator[None
 def _too_big_for_ram(graph: Graph, planned: Plan, board: Board, needed: int) -> UserError:
     worst = max(planned.lifetimes, key=lambda alive: sum(size for _, _, size in alive))
     name, _, largest = max(worst, key=lambda block: block[2])
-    numbers = f"{graph.name} needs {_kb(needed)} RAM, {board.name} has {_kb(board.ram_memory.size)}"
+    size = board.ram_memory.size + sum(memory.size for memory in board.more_ram.values())
+    numbers = f"{graph.name} needs {_kb(needed)} RAM, {board.name} has {_kb(size)}"
     return UserError(
         f"{numbers} (largest: {name}, {_kb(largest)}): "
         "use a smaller --size, a shorter input, or another --board"
@@ -81,7 +95,7 @@ def sizes(
     weights = emit.constant_bytes(graph, frontend_tables)
     static = (
         sum(section.size for section in sections if section.name in (".data", ".bss"))
-        - planned.arena
+        - planned.arenas[0]
         - planned.state
     )
     ram = {"arena": planned.arena, "state": planned.state, "static": static, "stack": STACK_BYTES}
@@ -92,8 +106,11 @@ def sizes(
     return {
         "board": board.name,
         "core": board.core,
+        "inputs": ends.records(graph, graph.inputs),
+        "outputs": ends.records(graph, graph.outputs),
         "flash_bytes": {"code": flash - weights, "weights": weights, "total": flash},
         "ram_bytes": {**ram, "total": sum(ram.values())},
+        "arena_bytes": dict(zip(("ram", *board.more_ram), planned.arenas, strict=False)),
         "lower_bound_bytes": planned.lower_bound,
         "macs": sum(int(str(node["macs"])) for node in nodes),
         "ops": nodes,

@@ -27,7 +27,7 @@ HALF_SQRT_TWO = 1518500250  # Q0
 multiply = saturating_rounding_doubling_high_mul
 
 
-def shift_left(x: Raw, bits: int) -> Raw:
+def shift_left(x: Raw, bits: Raw | int) -> Raw:
     """Return x * 2**bits, saturated to int32."""
     shifted: Raw = np.clip(x << bits, INT32_MIN, INT32_MAX)
     return shifted
@@ -78,23 +78,16 @@ def tanh(x: Raw) -> Raw:
     return np.where(x == 0, 0, np.where(x < 0, -magnitude, magnitude))
 
 
-def inverse_sqrt(value: int) -> tuple[int, int]:
-    """Return the (multiplier, shift) of 1 / sqrt(value) for an integer >= 1: five Newton steps from 1."""
-    if value <= 1:
-        return INT32_MAX, 0
-    shift = 11
-    while value >= 1 << 29:
-        value //= 4
-        shift += 1
-    pairs = (31 - value.bit_length()) // 2 - 1
-    shift -= pairs
-    scaled = np.array((value << 2 * pairs) >> 1, np.int64)
-    half = rounding_divide_by_pot(scaled, 1)
-    x: Raw = np.array(1 << 28, np.int64)
+def inverse_sqrt(values: Raw) -> tuple[Raw, Raw]:
+    """Return the (multipliers, shifts) of 1 / sqrt(value) for 1 <= value < 2**29: five Newton steps."""
+    bits = np.frexp(values.astype(np.float64))[1].astype(np.int64)
+    pairs = (31 - bits) // 2 - 1
+    shift = 11 - pairs
+    half = rounding_divide_by_pot((values << 2 * pairs) >> 1, 1)
+    x: Raw = np.full(values.shape, 1 << 28, np.int64)
     for _ in range(5):
         cube = shift_left(multiply(multiply(x, x), x), 6)
         x = shift_left(multiply(x, 3 << 27) - multiply(half, cube), 3)
-    x = multiply(x, HALF_SQRT_TWO)
-    if shift < 0:
-        return int(x) << -shift, 0
-    return int(x), -shift
+    x = multiply(x, HALF_SQRT_TWO) << np.maximum(-shift, 0)
+    one = values <= 1
+    return np.where(one, INT32_MAX, x), np.where(one, 0, np.minimum(-shift, 0))

@@ -79,6 +79,30 @@ def multiply_by_quantised_multiplier(
     )
 
 
+def reduced(multiplier: Array) -> npt.NDArray[np.int64]:
+    """Return multipliers of 31 bits as the 15 bits that the factor of a 64-bit sum keeps."""
+    wide = np.asarray(multiplier).astype(np.int64)
+    kept: npt.NDArray[np.int64] = np.minimum((wide + (1 << 15)) >> 16, (1 << 15) - 1)
+    return kept
+
+
+def multiply_wide(x: Array, multiplier: Array | int, shift: Array | int) -> npt.NDArray[np.int64]:
+    """Return 64-bit sums x * multiplier / 2**31 * 2**shift as TFLM does for int16: 15 bits, rounded once.
+
+    |x| < 2**47, shift in -31..7; halves go up.
+    """
+    down = 15 - np.asarray(shift).astype(np.int64)
+    product = np.asarray(x).astype(np.int64) * reduced(np.asarray(multiplier))
+    rounded: npt.NDArray[np.int64] = (product + (np.int64(1) << (down - 1))) >> down
+    return rounded
+
+
+def saturate(x: Array, dtype: str, low: int | None = None, high: int | None = None) -> Array:
+    """Return x clamped to [low, high], by default all that dtype holds, as dtype."""
+    lowest, highest = RANGES[dtype]
+    return np.clip(x, lowest if low is None else low, highest if high is None else high).astype(dtype)
+
+
 def saturate_int8(x: Array, low: int = -128, high: int = 127) -> npt.NDArray[np.int8]:
     """Return x clamped to [low, high] as int8."""
     return np.clip(x, low, high).astype(np.int8)

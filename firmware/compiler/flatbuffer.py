@@ -112,10 +112,10 @@ class Table:
             np.frombuffer(self.reader.data, kind, count, start).astype(dtype) if count else np.zeros(0, dtype)
         )
 
-    def text(self, slot: int) -> str:
-        """Return a string of printable characters, cut at 200; empty when absent."""
+    def text(self, slot: int, longest: int = 200) -> str:
+        """Return a string of printable characters, cut at `longest` bytes; empty when absent."""
         start, count = self._vector(slot, 1)
-        raw = self.reader.data[start : start + min(count, 200)].decode("utf-8", "replace")
+        raw = self.reader.data[start : start + min(count, longest)].decode("utf-8", "replace")
         return "".join(c if c.isprintable() else "?" for c in raw)
 
     def bytes(self, slot: int) -> memoryview:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -15,6 +17,7 @@ Array = npt.NDArray[Any]
 # Which kernels a model is lowered to, each with its order of weights: portable C, a 32-bit multiplier only
 # (M0+, M3), SMLAD (M4, M7, M33), Helium (M55), vectors of a host or of wasm.
 Unit = Literal["c", "scalar", "dsp", "mve", "simd"]
+CODE = 1 << 16  # bytes of flash that are kept for code, beside constants that take more than they need
 MAX_ELEMENTS = 1 << 28  # a tensor above this is hostile, not a model for a microcontroller
 
 
@@ -40,11 +43,13 @@ class Tensor:
     dtype: str  # "int8", "int16", "int32", "int64", "float32", "bool"
     quantisation: Quantisation | None = None
     data: Array | None = field(default=None, repr=False, compare=False)
+    nibbles: bool = False  # a constant that the model keeps in 4 bits; its data are int8
+    variable: bool = False  # of a .tflite: kept from run to run; passes.inline turns these into states
 
     @property
     def elements(self) -> int:
         """Return the number of elements."""
-        return int(np.prod(self.shape, dtype=np.int64)) if self.shape else 1
+        return math.prod(self.shape)
 
     @property
     def bytes(self) -> int:
@@ -75,7 +80,7 @@ class State:
 
     read: int  # tensor that no node writes
     written: int  # tensor that a node writes, of the same shape and dtype
-    initial: int = 0  # the integer (or float) that fills it at reset
+    initial: int | Array = field(default=0, compare=False)  # at reset: what fills it, or all its values
 
 
 @dataclass(frozen=True)
@@ -89,6 +94,18 @@ class Graph:
     name: str = "model"
     states: tuple[State, ...] = ()
     unit: Unit = "c"
+    flash_budget: int = 1 << 31  # bytes for code and constants: what a unit may trade for speed
+    subgraphs: tuple[Graph, ...] = ()  # of a .tflite, from its second on; passes.inline resolves them
+
+    @cached_property
+    def calls(self) -> dict[int, tuple[Node, Any]]:
+        """Return the kernel calls worked out so far, by the identity of the node: see ops.lowered."""
+        return {}
+
+    @cached_property
+    def roomy(self) -> bool:
+        """Tell whether every constant could take twice its bytes, with as much left for code as it needs."""
+        return 2 * sum(tensor.bytes for tensor in self.tensors if tensor.constant) + CODE <= self.flash_budget
 
     def verify(self) -> Graph:
         """Return the graph itself if it keeps every rule.
@@ -130,6 +147,7 @@ def _sizes_sane(graph: Graph) -> str | None:
 def _written_once(graph: Graph) -> str | None:
     known = {i for i, tensor in enumerate(graph.tensors) if tensor.constant} | set(graph.inputs)
     known |= {state.read for state in graph.states}
+    known |= {i for i, tensor in enumerate(graph.tensors) if tensor.variable}
     if any(graph.tensors[i].constant for i in graph.inputs):
         return "an input is a constant"
     for node in graph.nodes:

@@ -1,4 +1,4 @@
-"""Linker scripts: where bootloader and application lie in a board's flash and RAM."""
+"""Linker scripts: where bootloader and application lie in a board's flash and regions of RAM."""
 
 from __future__ import annotations
 
@@ -10,20 +10,23 @@ from firmware.compiler.image import HEADER_BYTES
 STACK_BYTES = 8192  # at the bottom of RAM: an overflow leaves RAM and faults instead of spoiling data
 HANDOVER_BYTES = 32  # at the top of RAM: survives a reset, the letter from the application to the bootloader
 
+_REGION = "    RAM{i} (rw) : ORIGIN = {origin:#010x}, LENGTH = {size:#x}\n"
+_HEADER = "    arena{i} PT_LOAD FLAGS(6);\n"
+_ARENA = "    .ear_arena_{i} (NOLOAD) : ALIGN(16) {{ *(.ear_arena_{i}) }} > RAM{i} :arena{i}\n"
 _SCRIPT = """/* {title}: {which} */
 ENTRY(Reset_Handler)
 MEMORY
 {{
     FLASH (rx) : ORIGIN = {flash:#010x}, LENGTH = {flash_bytes:#x}
     RAM (rwx) : ORIGIN = {ram:#010x}, LENGTH = {ram_bytes:#x}
-}}
+{regions}}}
 PHDRS
 {{
     flash PT_LOAD FLAGS(5);
     stack PT_LOAD FLAGS(6);
     data PT_LOAD FLAGS(6);
     zero PT_LOAD FLAGS(6);
-}}
+{headers}}}
 ear_handover = {handover:#010x};
 ear_flash_origin = {flash_origin:#010x};
 ear_app_origin = {app_origin:#010x};
@@ -43,7 +46,7 @@ SECTIONS
     {{
         ear_bss_start = .; *(.bss .bss.*) *(COMMON) . = ALIGN(8); ear_bss_end = .;
     }} > RAM :zero
-    /DISCARD/ : {{ *(.ARM.exidx .ARM.exidx.* .ARM.extab .ARM.extab.*) }}
+{arenas}    /DISCARD/ : {{ *(.ARM.exidx .ARM.exidx.* .ARM.extab .ARM.extab.*) }}
 }}
 """
 
@@ -57,6 +60,7 @@ def script(board: Board, which: Literal["boot", "app"]) -> str:
     """
     flash, ram = board.flash_memory, board.ram_memory
     boot = which == "boot"
+    more = [] if boot else list(enumerate(board.more_ram.values(), 1))
     return _SCRIPT.format(
         title=board.title,
         which="bootloader" if boot else "application",
@@ -69,4 +73,7 @@ def script(board: Board, which: Literal["boot", "app"]) -> str:
         app_origin=board.app_origin,
         app_bytes=board.app_size,
         stack=STACK_BYTES,
+        regions="".join(_REGION.format(i=i, origin=m.origin, size=m.size) for i, m in more),
+        headers="".join(_HEADER.format(i=i) for i, _ in more),
+        arenas="".join(_ARENA.format(i=i) for i, _ in more),
     )

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from firmware.compiler.graph import Graph
-from firmware.compiler.ops import OPS
+from firmware.compiler.ops import OPS, lowered
 
 WORK = 4096  # nodes times orders that are followed at once: bounds the time on large graphs
 MAX_BEAM = 32
@@ -124,7 +124,7 @@ def _costs(graph: Graph) -> _Costs:
             for node in graph.nodes
         ),
         makes=tuple(tuple(t for t in node.outputs if root.get(t) == t) for node in graph.nodes),
-        scratch=tuple(0 if OPS[n.op].alias else OPS[n.op].call(graph, n).scratch for n in graph.nodes),
+        scratch=tuple(0 if OPS[n.op].alias else lowered(graph, n).scratch for n in graph.nodes),
         over=tuple(root.get(n.inputs[0], -1) if n.inputs and OPS[n.op].in_place else -1 for n in graph.nodes),
     )
 

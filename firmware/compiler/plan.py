@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from firmware.compiler.graph import Graph, Node
-from firmware.compiler.ops import OPS
+from firmware.compiler.ops import OPS, lowered
 
 ALIGN = 4  # bytes: kernels read whole words
 WORK = 1 << 20  # block comparisons spent on shuffled orders, when the sorted ones miss the lower bound
@@ -15,17 +16,31 @@ WORK = 1 << 20  # block comparisons spent on shuffled orders, when the sorted on
 
 @dataclass(frozen=True)
 class Plan:
-    """Where the run-time tensors live, in bytes: in the arena, or in the memory of the states."""
+    """Where the run-time tensors live, in bytes: in the arenas, or in the memory of the states.
 
-    offsets: Mapping[int, int]  # tensor index → offset in the arena; reshapes and in-place results share one
-    states: Mapping[
-        int, int
-    ]  # tensor index → offset in the state memory: states as read, and updated in place
+    There is an arena in each region of RAM that is needed, the fastest first; offsets count through all.
+    """
+
+    offsets: Mapping[int, int]  # tensor index → offset; reshapes and in-place results share one
+    states: Mapping[int, int]  # tensor index → offset among the states: as read, and updated in place
     scratch: tuple[int | None, ...]  # per node: offset of its scratch memory
-    arena: int  # bytes
+    arenas: tuple[int, ...]  # bytes of each
     state: int  # bytes that live from run to run
     lower_bound: int  # bytes that are alive at once at the worst node: no plan can need less
     lifetimes: tuple[tuple[tuple[str, int, int], ...], ...]  # per node: (name, offset, bytes) alive during it
+
+    @property
+    def arena(self) -> int:
+        """Return the bytes of all arenas."""
+        return sum(self.arenas)
+
+    def located(self, offset: int) -> tuple[int, int]:
+        """Return (arena, offset in it)."""
+        arena = 0
+        while offset >= self.arenas[arena] and arena + 1 < len(self.arenas):
+            offset -= self.arenas[arena]
+            arena += 1
+        return arena, offset
 
 
 @dataclass(frozen=True)
@@ -37,12 +52,14 @@ class _Block:
     first: int
     last: int
 
-    def meets(self, other: _Block) -> bool:
-        return self.first <= other.last and other.first <= self.last
 
+def plan(graph: Graph, regions: Sequence[int] = ()) -> Plan:
+    """Return the smallest arena found: greedy placement in several orders, then in shuffled ones.
 
-def plan(graph: Graph) -> Plan:
-    """Return the smallest arena found: greedy placement in several orders, then in shuffled ones."""
+    `regions` are the bytes of RAM that arenas may take, the fastest first; none: one region without an end.
+    What does not fit the first is split by heat, the work for each byte, hottest first; the last one may
+    come out too large, which `fit.check_fits` refuses.
+    """
     storage = _storage(graph)
     kept, state_bytes = _states(graph)
     states = {index: kept[root] for index, root in storage.items() if root in kept}
@@ -50,27 +67,89 @@ def plan(graph: Graph) -> Plan:
     blocks = _blocks(graph, storage)
     keys = list(blocks)
     items = [blocks[key] for key in keys]
-    bound = max(
-        sum(b.bytes for b in items if b.first <= i <= b.last) for i in range(-1, len(graph.nodes) + 1)
-    )
-    places = _best(items, bound)
+    bound = _bound(items, len(graph.nodes))
+    places, arenas = _regions(items, bound, regions, _heat(graph, storage, keys))
     where = dict(zip(keys, places, strict=True))
     return Plan(
         offsets={index: where["tensor", root] for index, root in storage.items()},
         states=states,
         scratch=tuple(where.get(("scratch", i)) for i in range(len(graph.nodes))),
-        arena=max(place + item.bytes for place, item in zip(places, items, strict=True)),
+        arenas=arenas,
         state=state_bytes,
         lower_bound=bound,
-        lifetimes=tuple(
-            tuple(
-                (b.name, p, b.bytes)
-                for p, b in sorted(zip(places, items, strict=True), key=_by_place)
-                if _alive(b, i)
-            )
-            for i in range(len(graph.nodes))
-        ),
+        lifetimes=_lifetimes(items, places, len(graph.nodes)),
     )
+
+
+def _regions(
+    items: Sequence[_Block], bound: int, regions: Sequence[int], heat: Sequence[float]
+) -> tuple[list[int], tuple[int, ...]]:
+    """Return (offsets through all arenas, bytes of each arena)."""
+    places = _best(items, bound)
+    size = _end(items, places)
+    if len(regions) < 2 or size <= regions[0]:
+        return places, (size,)
+    hottest = sorted(range(len(items)), key=lambda i: (-heat[i], i))
+    first = _fill(items, hottest, regions[0])
+    rest = [i for i in range(len(items)) if i not in first]
+    inner, arenas = _regions([items[i] for i in rest], 0, regions[1:], [heat[i] for i in rest])
+    used = _aligned(max((place + items[i].bytes for i, place in first.items()), default=0))
+    for i, place in zip(rest, inner, strict=True):
+        first[i] = used + place
+    return [first[i] for i in range(len(items))], (used, *arenas)
+
+
+def _fill(items: Sequence[_Block], order: Sequence[int], limit: int) -> dict[int, int]:
+    """Return the offsets of those blocks that, each in turn, still found a place below the limit."""
+    places: dict[int, int] = {}
+    for i in order:
+        at = 0
+        for other, place in sorted(places.items(), key=lambda pair: pair[1]):
+            meets = items[other].first <= items[i].last and items[i].first <= items[other].last
+            if meets and place < at + items[i].bytes and at < place + items[other].bytes:
+                at = place + items[other].bytes
+        if at + items[i].bytes <= limit:
+            places[i] = at
+    return places
+
+
+def _heat(graph: Graph, storage: Mapping[int, int], keys: Sequence[tuple[str, int]]) -> list[float]:
+    """Return for each block the work of the nodes that touch it, for each of its bytes."""
+    work: dict[tuple[str, int], int] = {}
+    size: dict[tuple[str, int], int] = {}
+    for step, node in enumerate(graph.nodes):
+        if OPS[node.op].alias:
+            continue
+        macs = OPS[node.op].macs(graph, node)
+        touched = {storage[i] for i in (*node.inputs, *node.outputs) if i in storage}
+        for key in (*(("tensor", root) for root in touched), ("scratch", step)):
+            work[key] = work.get(key, 0) + macs
+    for index, root in storage.items():
+        size["tensor", root] = max(size.get(("tensor", root), 1), graph.tensors[index].bytes)
+    return [work.get(key, 0) / size.get(key, 1) for key in keys]
+
+
+def _end(items: Sequence[_Block], places: Sequence[int]) -> int:
+    return max((place + item.bytes for place, item in zip(places, items, strict=True)), default=0)
+
+
+def _bound(items: Sequence[_Block], nodes: int) -> int:
+    """Return the bytes that are alive at once at the worst node, or before the first or after the last."""
+    change = [0] * (nodes + 3)  # from the node before, starting before the first
+    for item in items:
+        change[item.first + 1] += item.bytes
+        change[item.last + 2] -= item.bytes
+    return max(itertools.accumulate(change))
+
+
+def _lifetimes(
+    items: Sequence[_Block], places: Sequence[int], nodes: int
+) -> tuple[tuple[tuple[str, int, int], ...], ...]:
+    alive: list[list[tuple[str, int, int]]] = [[] for _ in range(nodes)]
+    for place, item in sorted(zip(places, items, strict=True), key=_by_place):
+        for node in range(max(item.first, 0), min(item.last + 1, nodes)):
+            alive[node].append((item.name, place, item.bytes))
+    return tuple(map(tuple, alive))
 
 
 def _states(graph: Graph) -> tuple[dict[int, int], int]:
@@ -84,10 +163,6 @@ def _states(graph: Graph) -> tuple[dict[int, int], int]:
 
 def _by_place(pair: tuple[int, _Block]) -> tuple[int, int]:
     return pair[0], pair[1].first
-
-
-def _alive(block: _Block, node: int) -> bool:
-    return block.first <= node <= block.last
 
 
 def _storage(graph: Graph) -> dict[int, int]:
@@ -163,7 +238,7 @@ def _blocks(graph: Graph, storage: Mapping[int, int]) -> dict[tuple[str, int], _
             size, first, end = max(size, known.bytes), min(first, known.first), max(end, known.last)
         blocks["tensor", root] = _Block(known.name if known else tensor.name.split(";")[0], size, first, end)
     for step, node in enumerate(graph.nodes):
-        scratch = 0 if OPS[node.op].alias else OPS[node.op].call(graph, node).scratch
+        scratch = 0 if OPS[node.op].alias else lowered(graph, node).scratch
         if scratch:
             blocks["scratch", step] = _Block(f"scratch of {node.name}", _aligned(scratch), step, step)
     return blocks
@@ -184,9 +259,7 @@ def _best(items: Sequence[_Block], bound: int) -> list[int]:
     best: list[int] = []
     size = 0
     generator = random.Random(0)
-    rivals = [
-        [j for j, other in enumerate(items) if j != i and item.meets(other)] for i, item in enumerate(items)
-    ]
+    rivals = _rivals(items)
     tries = min(400, WORK // (1 + sum(map(len, rivals))))
     for attempt in range(len(orders) + tries):
         order = list(range(len(items)))
@@ -201,6 +274,19 @@ def _best(items: Sequence[_Block], bound: int) -> list[int]:
         if size == bound:
             break
     return best
+
+
+def _rivals(items: Sequence[_Block]) -> list[list[int]]:
+    """Return, for each block, those that are alive at a same node."""
+    rivals: list[list[int]] = [[] for _ in items]
+    alive: list[int] = []
+    for i in sorted(range(len(items)), key=lambda i: items[i].first):
+        alive = [j for j in alive if items[j].last >= items[i].first]
+        for j in alive:
+            rivals[i].append(j)
+            rivals[j].append(i)
+        alive.append(i)
+    return rivals
 
 
 def _place(items: Sequence[_Block], order: Sequence[int], rivals: Sequence[Sequence[int]]) -> list[int]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from firmware.compiler import convolution, fixed_point
 from firmware.compiler.graph import Graph, Node
 from firmware.compiler.ops import Call, literal, output, per_tensor, refuse, require_dtype, tensor
@@ -10,9 +12,10 @@ from firmware.compiler.ops import Call, literal, output, per_tensor, refuse, req
 def check(graph: Graph, node: Node) -> None:
     """Raise ModelError unless shapes and types suit the kernel."""
     x, y = tensor(graph, node, 0), output(graph, node)
+    require_dtype(graph, node, x, "int8", "int16")
+    require_dtype(graph, node, y, x.dtype)
     for value in (x, y):
-        require_dtype(graph, node, value, "int8")
-        per_tensor(graph, node, value)
+        convolution.check_zero_point(graph, node, value)
     window(graph, node)
     if x.shape[3] != y.shape[3]:
         raise refuse(graph, node, f"shapes {x.shape} → {y.shape}", "the file is damaged; export it again")
@@ -30,8 +33,9 @@ def window(graph: Graph, node: Node) -> convolution.Window:
 
 def activation_range(graph: Graph, node: Node) -> tuple[int, int]:
     """Return the clamp of the fused activation."""
-    scale, zero_point = per_tensor(graph, node, output(graph, node))
-    return fixed_point.activation_range(node.options["fused_activation_function"], scale, zero_point)
+    y = output(graph, node)
+    activation = node.options["fused_activation_function"]
+    return fixed_point.activation_range(activation, *per_tensor(graph, node, y), y.dtype)
 
 
 def call(graph: Graph, node: Node, kernel: str) -> Call:
@@ -54,6 +58,7 @@ def call(graph: Graph, node: Node, kernel: str) -> Call:
         pad_columns=w.before[1],
         low=low,
         high=high,
+        width=np.dtype(x.dtype).itemsize,
     )
     return Call(kernel, (shape, "{in0}", "{out0}"))
 

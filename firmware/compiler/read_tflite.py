@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,9 @@ from firmware.compiler.schema import BUILTINS, ENUMS, OPTIONS, OTHER_TYPES, TABL
 
 MAX_RANK = 8
 MAX_OPERANDS = 4096
+MAX_SUBGRAPHS = 64
+MAX_PARTS = 1 << 16  # tensors, or nodes, of all subgraphs
+SILENT = ("ASSIGN_VARIABLE", "CALL_ONCE")  # ops without outputs
 SCHEMA_VERSION = 3
 
 
@@ -24,7 +27,7 @@ class _OpCode:
 
 
 def read(data: bytes, name: str) -> Graph:
-    """Return the first subgraph of a .tflite file, verified.
+    """Return the first subgraph of a .tflite file, verified; the others are its `subgraphs`.
 
     Args:
         data: the whole file.
@@ -41,6 +44,8 @@ def read(data: bytes, name: str) -> Graph:
         graph = _read(Reader(bytes(data)).root(), name)
     except BrokenError as error:
         raise ModelError(f"{name}: damaged .tflite file: {error}: export or download it again") from None
+    for subgraph in graph.subgraphs:
+        subgraph.verify()
     return graph.verify()
 
 
@@ -49,17 +54,36 @@ def _read(model: Table, name: str) -> Graph:
     if version != SCHEMA_VERSION:
         raise BrokenError(f"its schema version is {version}, not {SCHEMA_VERSION}")
     subgraphs = model.children(2)
-    if not subgraphs:
-        raise BrokenError("it has no subgraph")
+    if not 0 < len(subgraphs) <= MAX_SUBGRAPHS:
+        raise BrokenError(f"it has {len(subgraphs)} subgraphs (1 to {MAX_SUBGRAPHS} are read)")
     codes = [_opcode(table) for table in model.children(1)]
     buffers = model.children(4)
-    subgraph = subgraphs[0]
-    tensors = tuple(_tensor(table, i, buffers, name) for i, table in enumerate(subgraph.children(0)))
-    nodes = tuple(_node(table, codes, tensors) for table in subgraph.children(3))
-    inputs, outputs = (_indices(subgraph, slot) for slot in (1, 2))
-    if not inputs or not outputs or not nodes:
-        raise BrokenError(f"it has {len(inputs)} inputs, {len(nodes)} ops, {len(outputs)} outputs")
-    return Graph(tensors, nodes, inputs, outputs, name)
+    parts = [(subgraph.children(0), subgraph.children(3)) for subgraph in subgraphs]
+    for what, number in (("tensors", 0), ("ops", 1)):
+        count = sum(len(part[number]) for part in parts)
+        if count > MAX_PARTS:
+            raise BrokenError(f"it has {count} {what} (up to {MAX_PARTS} are read)")
+    graphs = [
+        _graph(subgraph, *part, codes, buffers, name) for subgraph, part in zip(subgraphs, parts, strict=True)
+    ]
+    first = graphs[0]
+    if not first.inputs or not first.outputs or not first.nodes:
+        counts = len(first.inputs), len(first.nodes), len(first.outputs)
+        raise BrokenError("it has {} inputs, {} ops, {} outputs".format(*counts))
+    return replace(first, subgraphs=tuple(graphs[1:]))
+
+
+def _graph(
+    subgraph: Table,
+    values: list[Table],
+    steps: list[Table],
+    codes: list[_OpCode],
+    buffers: list[Table],
+    name: str,
+) -> Graph:
+    tensors = tuple(_tensor(table, i, buffers, name) for i, table in enumerate(values))
+    nodes = tuple(_node(table, codes, tensors) for table in steps)
+    return Graph(tensors, nodes, _indices(subgraph, 1), _indices(subgraph, 2), name)
 
 
 def _opcode(table: Table) -> _OpCode:
@@ -88,14 +112,16 @@ def _tensor(table: Table, index: int, buffers: list[Table], model: str) -> Tenso
         raise ModelError(f"{model}: tensor {name!r} is {kind_name}: quantise the model to int8")
     if len(shape) > MAX_RANK or any(n < 1 for n in shape) or math.prod(shape) > MAX_ELEMENTS:
         raise ModelError(f"{model}: tensor {name!r} has shape {shape}: export with fixed sizes (batch 1)")
-    if table.scalar(5, "bool", False):
-        raise ModelError(
-            f"{model}: tensor {name!r} is a variable: export the state as an input and an output"
-        )
     if table.at(6) is not None:
         raise ModelError(f"{model}: tensor {name!r} is stored sparse: export it dense")
     data = _constant(table, shape, TYPES[kind], buffers, name)
-    return Tensor(name, shape, TYPES[kind], _quantisation(table.child(4), name), data)
+    dtype = "int8" if TYPES[kind] == "int4" else TYPES[kind]
+    if TYPES[kind] == "int4" and data is None:
+        raise ModelError(f"{model}: tensor {name!r} is computed in int4: keep int4 to weights")
+    variable = data is None and table.scalar(5, "bool", False)
+    return Tensor(
+        name, shape, dtype, _quantisation(table.child(4), name), data, dtype != TYPES[kind], variable
+    )
 
 
 def _constant(
@@ -107,10 +133,25 @@ def _constant(
     content = buffers[index].bytes(0)
     if not content:
         return None
+    if dtype == "resource":
+        raise BrokenError(f"the resource {name!r} has {len(content)} bytes of data")
+    if dtype == "int4":
+        return _nibbles(content, shape, name)
     wanted = math.prod(shape) * np.dtype(dtype).itemsize
     if len(content) != wanted:
         raise BrokenError(f"tensor {name!r} has {len(content)} bytes, its shape {shape} needs {wanted}")
     return np.frombuffer(content, np.dtype(dtype).newbyteorder("<")).reshape(shape)
+
+
+def _nibbles(content: memoryview, shape: tuple[int, ...], name: str) -> Array:
+    """Return int4 values, two a byte with the first one low, as int8."""
+    count = math.prod(shape)
+    if len(content) != (count + 1) // 2:
+        raise BrokenError(
+            f"tensor {name!r} has {len(content)} bytes, its shape {shape} needs {(count + 1) // 2}"
+        )
+    pairs = np.frombuffer(content, np.int8)
+    return np.stack([np.left_shift(pairs, 4) >> 4, pairs >> 4], axis=1).reshape(-1)[:count].reshape(shape)
 
 
 def _quantisation(table: Table | None, name: str) -> Quantisation | None:
@@ -139,9 +180,9 @@ def _node(table: Table, codes: list[_OpCode], tensors: tuple[Tensor, ...]) -> No
         raise BrokenError(f"an op names op code {index} of {len(codes)}")
     code = codes[index]
     inputs, outputs = _indices(table, 1), _indices(table, 2)
-    if not outputs or any(not 0 <= i < len(tensors) for i in outputs):
+    if (not outputs) != (code.name in SILENT) or any(not 0 <= i < len(tensors) for i in outputs):
         raise BrokenError(f"{code.name} writes tensors {outputs[:4]} of {len(tensors)}")
-    name = tensors[outputs[0]].name.split(";")[0]
+    name = tensors[outputs[0]].name.split(";")[0] if outputs else ""
     return Node(code.name, inputs, outputs, _options(table, code.name), code.version, name)
 
 
@@ -162,6 +203,8 @@ def _options(table: Table, op: str) -> dict[str, Any]:
 def _option(options: Table | None, slot: int, kind: str, default: str) -> Any:
     if kind == "i32s":
         return () if options is None else tuple(int(n) for n in options.numbers(slot, "int32"))
+    if kind == "text":
+        return "" if options is None else options.text(slot, longest=4096)
     if kind in ENUMS:
         found = int(default) if options is None else options.scalar(slot, "i8", int(default))
         if not 0 <= found < len(ENUMS[kind]):

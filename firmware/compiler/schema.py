@@ -37,11 +37,11 @@ BUILTINS = tuple(_NAMES.split())
 
 TYPES: Mapping[int, str] = {
     0: "float32", 1: "float16", 2: "int32", 3: "uint8", 4: "int64", 6: "bool", 7: "int16",
-    9: "int8", 10: "float64", 12: "uint64", 15: "uint32", 16: "uint16",
+    9: "int8", 10: "float64", 12: "uint64", 13: "resource", 15: "uint32", 16: "uint16", 17: "int4",
 }  # fmt: skip
-# Types that numpy has no name for; a tensor of such a type is refused by name.
+# Types that are not read; a tensor of such a type is refused by name.
 OTHER_TYPES: Mapping[int, str] = {
-    5: "string", 8: "complex64", 11: "complex128", 13: "resource", 14: "variant", 17: "int4", 18: "bfloat16",
+    5: "string", 8: "complex64", 11: "complex128", 14: "variant", 18: "bfloat16",
     19: "int2", 20: "uint4", 21: "float8_e4m3fn", 22: "float8_e5m2",
 }  # fmt: skip
 
@@ -52,7 +52,8 @@ ENUMS: Mapping[str, tuple[str, ...]] = {
     "weights_format": ("DEFAULT", "SHUFFLED4X16INT8"),
 }
 
-# Options table number → fields "slot:name:type:default". Types: i32, bool, f32, i32s (a vector), or an enum.
+# Options table number → fields "slot:name:type:default". Types: i32, u32, bool, f32, i32s (a vector), text,
+# or an enum.
 _CONV_TAIL = "1:stride_w:i32:0 2:stride_h:i32:0"
 OPTIONS: Mapping[int, str] = {
     1: f"0:padding:padding:0 {_CONV_TAIL} 3:fused_activation_function:activation:0"
@@ -68,6 +69,7 @@ OPTIONS: Mapping[int, str] = {
     11: "0:fused_activation_function:activation:0 1:pot_scale_int16:bool:1",
     12: "0:fused_activation_function:activation:0",
     15: "2:align_corners:bool:0 3:half_pixel_centers:bool:0",
+    16: "0:subgraph:u32:0",
     17: "0:new_shape:i32s:0",
     19: "0:block_size:i32:0",
     21: "0:fused_activation_function:activation:0",
@@ -92,9 +94,13 @@ OPTIONS: Mapping[int, str] = {
     77: "0:mode:mirror:0",
     79: "0:num_splits:i32:0",
     87: "0:seq_dim:i32:0 1:batch_dim:i32:0",
+    92: "0:then_subgraph_index:i32:0 1:else_subgraph_index:i32:0",
+    93: "0:cond_subgraph_index:i32:0 1:body_subgraph_index:i32:0",
     94: "0:block_size:i32:0",
     101: "0:adj_x:bool:0 1:adj_y:bool:0",
     102: "0:exclusive:bool:0 1:reverse:bool:0",
+    103: "0:init_subgraph_index:i32:0",
+    111: "0:container:text:0 1:shared_name:text:0",
     116: "0:approximate:bool:0",
 }
 
@@ -108,5 +114,6 @@ TABLES: Mapping[str, int] = {
     "TRANSPOSE_CONV": 49, "ARG_MIN": 57, "PACK": 59, "ONE_HOT": 61, "UNPACK": 64,
     "UNIDIRECTIONAL_SEQUENCE_LSTM": 71, "RESIZE_NEAREST_NEIGHBOR": 74, "LEAKY_RELU": 75, "MIRROR_PAD": 77,
     "SPLIT_V": 79, "REVERSE_SEQUENCE": 87, "DEPTH_TO_SPACE": 94, "BATCH_MATMUL": 101, "CUMSUM": 102,
+    "CALL": 16, "IF": 92, "WHILE": 93, "CALL_ONCE": 103, "VAR_HANDLE": 111,
     "GELU": 116,
 }  # fmt: skip

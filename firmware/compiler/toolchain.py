@@ -23,6 +23,10 @@ from firmware.compiler.graph import Unit
 Toolchain = Literal["zig", "gcc"]
 WARNINGS = ("-std=c11", "-Wall", "-Wextra", "-Werror")
 SHAPE = ("-ffreestanding", "-fomit-frame-pointer", "-ffunction-sections", "-fdata-sections", "-fno-common")
+CHECKED = ("-O1", "-fsanitize=undefined", "-fsanitize-trap=undefined")  # flags of a host library
+PLAIN = ("-O1", "-fno-sanitize=all")
+FAST = ("-O3", "-mcpu=native", "-fno-sanitize=all")
+WASM = ("-target", "wasm32-freestanding", "-mcpu=generic+simd128+bulk_memory")
 TIMEOUT = 300  # seconds: the first zig build of a core compiles its runtime library
 
 
@@ -143,20 +147,43 @@ def compile_object(
     _run((*driver(toolchain), *flags, "-c", str(source), "-o", str(out)))
 
 
-def host_library(source: Path, includes: Sequence[Path], out: Path, *, sanitise: bool = True) -> None:
-    """Compile one source for this machine to a shared library; `sanitise`: undefined behaviour traps."""
-    check = ("-fsanitize=undefined", "-fsanitize-trap=undefined") if sanitise else ("-fno-sanitize=all",)
-    flags = (
-        *WARNINGS,
-        *_include_flags(includes),
-        "-O1",
-        "-g0",
-        "-ffreestanding",
-        "-fPIC",
-        "-shared",
-        "-nostdlib",
-    )
-    _run((*driver("zig"), *flags, *check, str(source), "-o", str(out)))
+def host_library(
+    source: Path,
+    includes: Sequence[Path],
+    out: Path,
+    flags: Sequence[str] = CHECKED,
+    *,
+    weights: Sequence[Path] = (),
+    defines: Mapping[str, str] | None = None,
+) -> None:
+    """Compile a source and its assembled weights for this machine to a shared library.
+
+    With the flags CHECKED undefined behaviour traps.
+    """
+    shared = ("-g0", "-ffreestanding", "-fPIC", "-shared", "-nostdlib")
+    inputs = (*_include_flags(includes), *_macros(defines), *map(str, (source, *weights)))
+    _run((*driver("zig"), *WARNINGS, *shared, *flags, *inputs, "-o", str(out)))
+
+
+def wasm_module(
+    source: Path,
+    includes: Sequence[Path],
+    out: Path,
+    exports: Sequence[str],
+    *,
+    weights: Sequence[Path] = (),
+    defines: Mapping[str, str] | None = None,
+) -> None:
+    """Compile likewise to a wasm module: it imports nothing, and exports memory and the named symbols."""
+    linked = ("-nostdlib", "-lcompiler_rt", "-Wl,--no-entry", *(f"-Wl,--export={name}" for name in exports))
+    inputs = (*_include_flags(includes), *_macros(defines), *map(str, (source, *weights)))
+    flags = (*WASM, *WARNINGS, "-O3", "-g0", "-ffreestanding", "-fno-sanitize=all")
+    _run((*driver("zig"), *flags, *inputs, *linked, "-o", str(out)))
+
+
+def object_form() -> str | None:
+    """Return the format of this machine's objects as `weights.write_apart` names it, None where it cannot."""
+    return "elf" if sys.platform.startswith(("linux", "freebsd")) else None
 
 
 def _common(
@@ -166,7 +193,6 @@ def _common(
     optimise: str,
     defines: Mapping[str, str] | None,
 ) -> tuple[str, ...]:
-    macros = tuple(f"-D{name}={setting}" for name, setting in sorted((defines or {}).items()))
     return (
         *core_flags(board, toolchain),
         *WARNINGS,
@@ -174,8 +200,12 @@ def _common(
         f"-O{optimise}",
         "-g",  # without it zig strips the symbols; the flash image carries none of it
         *_include_flags(includes),
-        *macros,
+        *_macros(defines),
     )
+
+
+def _macros(defines: Mapping[str, str] | None) -> tuple[str, ...]:
+    return tuple(f"-D{name}={setting}" for name, setting in sorted((defines or {}).items()))
 
 
 def _include_flags(includes: Sequence[Path]) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 #ifndef EAR_BATCH_MATMUL_H
 #define EAR_BATCH_MATMUL_H
 
+#include "matmul.h"
 #include "scale.h"
 
 struct ear_stack {
@@ -13,6 +14,8 @@ struct ear_batch_matmul {
     int32_t a_upright; /* 1: a is rows x depth, 0: depth x rows */
     int32_t b_upright; /* 1: b is columns x depth, 0: depth x columns */
     int32_t zero_a, zero_b, zero_y, multiplier, shift;
+    int32_t narrow; /* 1: sums and shift suit ear_finish_twice */
+    int32_t block;  /* columns that the unit's own kernel keeps in scratch at once; 0: it is not asked */
 };
 
 /* to[j][i] = from[i][j], of `outer` rows with `inner` elements */
@@ -23,43 +26,11 @@ EAR_KERNEL const int8_t *ear_upright(const int8_t *from, int8_t *to, int32_t out
     return to;
 }
 
-#if EAR_DSP
-/* x with its odd bytes where SXTB16 looks for them; the compiler folds it into the SXTAB16. */
-EAR_KERNEL uint32_t ear_rotate(uint32_t x) {
-    return x >> 8 | x << 24;
-}
-
-/* x in both half-words */
-EAR_KERNEL int32_t ear_both(int32_t x) {
-    return (int32_t)((uint32_t)x << 16 | ((uint32_t)x & 0xFFFFu));
-}
-
-EAR_KERNEL uint32_t ear_four(const int8_t *from) {
-    uint32_t four;
-    memcpy(&four, from, 4);
-    return four;
-}
-#endif
-
 /* sums[2 * i + j] = row i of a times row j of b, two rows each, `depth` apart; less_*: minus the zero-points. */
 EAR_KERNEL void ear_dot_square(const int8_t *a, const int8_t *b, int32_t depth, int32_t less_a, int32_t less_b,
                                int32_t *sums) {
-    int32_t s0 = 0, s1 = 0, s2 = 0, s3 = 0, k = 0;
-#if EAR_DSP
-    const int32_t both_a = ear_both(less_a), both_b = ear_both(less_b);
-    for (; k + 4 <= depth; k += 4, a += 4, b += 4) {
-        const uint32_t a0 = ear_four(a), a1 = ear_four(a + depth), b0 = ear_four(b), b1 = ear_four(b + depth);
-        const int32_t even0 = __sxtab16(both_a, (int32_t)a0), odd0 = __sxtab16(both_a, (int32_t)ear_rotate(a0));
-        const int32_t even1 = __sxtab16(both_a, (int32_t)a1), odd1 = __sxtab16(both_a, (int32_t)ear_rotate(a1));
-        const int32_t left = __sxtab16(both_b, (int32_t)b0), left_odd = __sxtab16(both_b, (int32_t)ear_rotate(b0));
-        s0 = __smlad(odd0, left_odd, __smlad(even0, left, s0));
-        s2 = __smlad(odd1, left_odd, __smlad(even1, left, s2));
-        const int32_t right = __sxtab16(both_b, (int32_t)b1), right_odd = __sxtab16(both_b, (int32_t)ear_rotate(b1));
-        s1 = __smlad(odd0, right_odd, __smlad(even0, right, s1));
-        s3 = __smlad(odd1, right_odd, __smlad(even1, right, s3));
-    }
-#endif
-    for (; k < depth; ++k, ++a, ++b) {
+    int32_t s0 = 0, s1 = 0, s2 = 0, s3 = 0;
+    for (int32_t k = 0; k < depth; ++k, ++a, ++b) {
         const int32_t a0 = a[0] + less_a, a1 = a[depth] + less_a, b0 = b[0] + less_b, b1 = b[depth] + less_b;
         s0 += a0 * b0;
         s1 += a0 * b1;
@@ -77,16 +48,8 @@ EAR_KERNEL int8_t ear_matmul_result(int32_t sum, const struct ear_batch_matmul *
 }
 
 EAR_KERNEL int8_t ear_matmul_one(const int8_t *a, const int8_t *b, const struct ear_batch_matmul *p) {
-    int32_t sum = 0, k = 0;
-#if EAR_DSP
-    const int32_t less_a = ear_both(-p->zero_a), less_b = ear_both(-p->zero_b);
-    for (; k + 4 <= p->depth; k += 4) {
-        const uint32_t a4 = ear_four(a + k), b4 = ear_four(b + k);
-        sum = __smlad(__sxtab16(less_a, (int32_t)a4), __sxtab16(less_b, (int32_t)b4), sum);
-        sum = __smlad(__sxtab16(less_a, (int32_t)ear_rotate(a4)), __sxtab16(less_b, (int32_t)ear_rotate(b4)), sum);
-    }
-#endif
-    for (; k < p->depth; ++k)
+    int32_t sum = 0;
+    for (int32_t k = 0; k < p->depth; ++k)
         sum += (a[k] - p->zero_a) * (b[k] - p->zero_b);
     return ear_matmul_result(sum, p);
 }
@@ -114,20 +77,39 @@ EAR_KERNEL void ear_matmul(const int8_t *a, const int8_t *b, int8_t *y, const st
             y[column] = ear_matmul_one(a, b + column * p->depth, p);
 }
 
-/* scratch: the matrices that are not upright, turned: a then b */
+#if EAR_DSP
+#include "dsp/batch_matmul.h"
+#else
+EAR_KERNEL void ear_matmul_packed(const int8_t *a, const int8_t *b, int8_t *y, const struct ear_batch_matmul *p,
+                                  void *lanes) {
+    (void)a, (void)b, (void)y, (void)p, (void)lanes;
+}
+#endif
+
+/* One product; scratch: the matrices that are not upright, turned: a then b. */
+EAR_KERNEL void ear_matmul_plain(const int8_t *a, const int8_t *b, int8_t *y, const struct ear_batch_matmul *p,
+                                 int8_t *scratch) {
+    if (!p->a_upright) {
+        a = ear_upright(a, scratch, p->depth, p->rows);
+        scratch += p->rows * p->depth;
+    }
+    if (!p->b_upright)
+        b = ear_upright(b, scratch, p->depth, p->columns);
+    ear_matmul(a, b, y, p);
+}
+
+/* scratch: of the unit's own kernel when p.block is not 0, else of ear_matmul_plain */
 EAR_KERNEL void ear_batch_matmul(const int8_t *a, const int8_t *b, int8_t *y, void *scratch,
                                  struct ear_stack s, struct ear_batch_matmul p) {
-    int8_t *const turned_a = scratch, *const turned_b = turned_a + (p.a_upright ? 0 : p.rows * p.depth);
     for (int32_t i = 0; i < s.batch[0]; ++i)
         for (int32_t j = 0; j < s.batch[1]; ++j)
             for (int32_t k = 0; k < s.batch[2]; ++k) {
                 const int8_t *a_now = a + i * s.a_step[0] + j * s.a_step[1] + k * s.a_step[2];
                 const int8_t *b_now = b + i * s.b_step[0] + j * s.b_step[1] + k * s.b_step[2];
-                if (!p.a_upright)
-                    a_now = ear_upright(a_now, turned_a, p.depth, p.rows);
-                if (!p.b_upright)
-                    b_now = ear_upright(b_now, turned_b, p.depth, p.columns);
-                ear_matmul(a_now, b_now, y, &p);
+                if (p.block)
+                    ear_matmul_packed(a_now, b_now, y, &p, scratch);
+                else
+                    ear_matmul_plain(a_now, b_now, y, &p, scratch);
                 y += p.rows * p.columns;
             }
 }

@@ -56,7 +56,7 @@ EAR_KERNEL void ear_conv_2d_two(struct ear_conv_2d s, struct ear_output out, con
     const int8_t *columns[2];
     for (int32_t i = 0; i < 2; ++i)
         columns[i] = ear_conv_2d_column(s, x, group * s.filter_channels, (position + i) / s.out_columns,
-                                        (position + i) % s.out_columns, scratch + i * row_bytes);
+                                        (position + i) % s.out_columns, scratch ? scratch + i * row_bytes : scratch);
     y += position * s.out_channels + first;
     ear_matvec_2(out, columns[0], columns[1], weights + first * row_bytes, channels + 3 * first, depth, outputs, y,
                  y + s.out_channels);
@@ -76,6 +76,12 @@ EAR_KERNEL void ear_conv_2d_plain(struct ear_conv_2d s, struct ear_output out, c
 
 #if EAR_DSP
 #include "dsp/conv_2d.h"
+#elif EAR_SCALAR
+#include "scalar/conv_2d.h"
+#elif EAR_MVE
+#include "mve/conv_2d.h"
+#elif EAR_SIMD
+#include "simd/conv_2d.h"
 #else
 EAR_NO_PACKED(ear_conv_2d_packed, struct ear_conv_2d)
 #endif

@@ -75,6 +75,12 @@ EAR_KERNEL void ear_depthwise_positions(struct ear_depthwise_conv_2d s, struct e
 
 #if EAR_DSP
 #include "dsp/depthwise_conv_2d.h"
+#elif EAR_MVE
+#include "mve/depthwise_conv_2d.h"
+#elif EAR_SCALAR
+#include "scalar/depthwise_conv_2d.h"
+#elif EAR_SIMD
+#include "simd/depthwise_conv_2d.h"
 #else
 EAR_NO_PACKED(ear_depthwise_conv_2d_packed, struct ear_depthwise_conv_2d)
 #endif

@@ -10,6 +10,12 @@ struct ear_fully_connected {
 
 #if EAR_DSP
 #include "dsp/fully_connected.h"
+#elif EAR_SCALAR
+#include "scalar/fully_connected.h"
+#elif EAR_MVE
+#include "mve/fully_connected.h"
+#elif EAR_SIMD
+#include "simd/fully_connected.h"
 #else
 EAR_NO_PACKED(ear_fully_connected_packed, struct ear_fully_connected)
 #endif

@@ -6,9 +6,10 @@
 
 /* What the output channels share.
  * narrow: every |sum| < 2^23 and every right shift is 1..22, so that the short requantisation is exact;
- * packed: the weights are in the order of the unit's own kernel, and the arena holds what it needs. */
+ * packed: the weights are in the order of the unit's own kernel, and the arena holds what it needs;
+ * wide: int16 only: sums of 64 bits with one rounding. */
 struct ear_output {
-    int32_t zero, low, high, narrow, packed;
+    int32_t zero, low, high, narrow, packed, wide;
 };
 
 /* Stands for the packed kernel of a unit that has none; the compiler never asks for it. */

@@ -2,12 +2,13 @@
 #ifndef EAR_POOL_2D_H
 #define EAR_POOL_2D_H
 
-#include "../ear.h"
+#include "value.h"
 
 struct ear_pool_2d {
     int32_t batches, in_rows, in_columns, channels, out_rows, out_columns;
     int32_t filter_rows, filter_columns, stride_rows, stride_columns, pad_rows, pad_columns;
     int32_t low, high;
+    int32_t width; /* bytes of a value */
 };
 
 /* The part of a window inside the input. */

@@ -3,6 +3,9 @@
 #define EAR_SCALE_H
 
 #include "../ear.h"
+#if EAR_SCALAR
+#include "scalar/product.h"
+#endif
 
 /* round(2 * x * multiplier / 2^32), halves up */
 EAR_KERNEL int32_t ear_scale_high(int32_t x, int32_t multiplier) {
@@ -11,6 +14,8 @@ EAR_KERNEL int32_t ear_scale_high(int32_t x, int32_t multiplier) {
     int32_t high;
     __asm("smmulr %0, %1, %2" : "=r"(high) : "r"(twice), "r"(multiplier));
     return high;
+#elif EAR_SCALAR
+    return ear_high_product(twice, multiplier);
 #else
     return (int32_t)(((int64_t)twice * multiplier + ((int64_t)1 << 31)) >> 32);
 #endif

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from firmware.compiler.convolution import Channels, Window
 from firmware.compiler.graph import Array
+from firmware.compiler.ops import Call
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,9 @@ class Product:
     columns: int  # computed by the node, over all batches and positions
     gathered: bool  # a column is put together from pieces of the input; else it lies there in one piece
     groups: int = 1
+    nibbles: bool = False  # the model keeps the weights in 4 bits
+    window: Window | None = None  # of a convolution
+    roomy: bool = True  # flash holds all weights twice
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,7 @@ class Depthwise:
     channels: Channels
     inputs: int  # channels of the input
     window: Window
+    nibbles: bool = False
 
 
 @dataclass(frozen=True)
@@ -36,4 +41,16 @@ class Layout:
     weights: Array
     channels: Array  # int32
     scratch: int  # bytes of arena
-    packed: bool  # for the unit's own kernel; False: plain order, for the portable one
+    packed: int  # for the unit's own kernel, and what it must know; 0: plain order, for the portable one
+    family: str = ""  # folder of the kernels when they are not those of int8 inputs and weights
+
+    def call(self, kernel: str, shape: str, channels: Channels) -> Call:
+        """Return the call of a layer's kernel on its literal `shape`."""
+        arguments = ("{in0}", "{weights}", "{channels}", "{out0}", "{scratch}")
+        return Call(
+            f"{self.family}/{kernel}" if self.family else kernel,
+            (shape, channels.literal(self.packed), *arguments),
+            {"weights": self.weights, "channels": self.channels},
+            scratch=self.scratch,
+            function=f"ear_{kernel}_{self.family}" if self.family else "",
+        )

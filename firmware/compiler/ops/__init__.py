@@ -51,6 +51,7 @@ class Op:
     in_place: bool = False  # the output may overwrite input 0
     alias: bool = False  # the output is input 0
     batch: bool = False
+    known: bool = False  # the outputs depend on constants and on the shapes of the inputs only
     updates: Mapping[int, int] = field(
         default_factory=dict
     )  # input of a state → output rewriting it in place
@@ -110,6 +111,16 @@ def require_constant(graph: Graph, node: Node, value: Tensor) -> Array:
     return value.data
 
 
+def require_integers(graph: Graph, node: Node, position: int) -> list[int]:
+    """Return the numbers of an int32 or int64 input that must be known when compiling."""
+    value = tensor(graph, node, position)
+    data = require_constant(graph, node, value)
+    if value.dtype not in ("int32", "int64"):
+        what = f"tensor {value.name!r} is {value.dtype}, not int32"
+        raise refuse(graph, node, what, "the file is damaged; export it again")
+    return [int(number) for number in data.reshape(-1)]
+
+
 def literal(struct: str, **fields: int) -> str:
     """Return the C literal `(struct name){ .field = value, … }`: constants that specialise a kernel."""
     return f"(struct {struct}){{ {', '.join(f'.{name} = {value}' for name, value in fields.items())} }}"
@@ -118,6 +129,15 @@ def literal(struct: str, **fields: int) -> str:
 def no_macs(graph: Graph, node: Node) -> int:
     """Return 0: the node moves data."""
     return 0
+
+
+def lowered(graph: Graph, node: Node) -> Call:
+    """Return the node's kernel call, worked out once: its constants may be the whole model."""
+    known = graph.calls.get(id(node))
+    if known is None:
+        known = graph.calls[id(node)] = (node, OPS[node.op].call(graph, node))
+    call: Call = known[1]
+    return call
 
 
 def _walk() -> dict[str, Op]:

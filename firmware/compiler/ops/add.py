@@ -1,7 +1,7 @@
-"""ADD and SUB with broadcasting, and the rules that every int8 op of two inputs keeps.
+"""ADD and SUB with broadcasting, and the rules that every op of two int8 or two int16 inputs keeps.
 
-As TFLM: both inputs are brought to twice the larger scale with 20 more bits, added, and brought to the scale
-of the output, with factors worked out in double.
+As TFLM: both inputs are brought to twice the larger scale with 20 more bits (int16: 15), added, and brought
+to the scale of the output, with factors worked out in double.
 """
 
 from __future__ import annotations
@@ -14,21 +14,25 @@ from firmware.compiler.fixed_point import (
     activation_range,
     multiply_by_quantised_multiplier,
     quantise_multiplier,
-    saturate_int8,
+    saturate,
 )
 from firmware.compiler.graph import Array, Graph, Node
 from firmware.compiler.operands import MAX_AXES, broadcast_strides, by_clip, c_list, lead, merge, stacked
 from firmware.compiler.ops import Call, Op, literal, no_macs, output, refuse, tensor
-from firmware.compiler.ops.quantize import int8_of, only_output
+from firmware.compiler.ops.quantize import only_output, quantised, same_dtype
 
-LEFT_SHIFT = 20
+LEFT_SHIFT = {"int8": 20, "int16": 15}
 
 
 def check_pair(graph: Graph, node: Node) -> None:
-    """Raise ModelError unless two int8 inputs broadcast to an int8 output in at most MAX_AXES loops."""
+    """Raise ModelError unless two inputs of a type broadcast to an output of it in at most MAX_AXES loops."""
+    same_dtype(graph, node, tensor(graph, node, 0), tensor(graph, node, 1), only_output(graph, node))
+    check_broadcast(graph, node)
+
+
+def check_broadcast(graph: Graph, node: Node) -> None:
+    """Raise ModelError unless two inputs broadcast to the output in at most MAX_AXES loops."""
     a, b, y = tensor(graph, node, 0), tensor(graph, node, 1), only_output(graph, node)
-    for value in (a, b, y):
-        int8_of(graph, node, value)
     try:
         shape = np.broadcast_shapes(a.shape, b.shape)
     except ValueError:
@@ -45,7 +49,8 @@ def clamp(graph: Graph, node: Node) -> tuple[int, int]:
     """Return the (low, high) clamp of the fused activation; ModelError for one that is not a clamp."""
     activation = node.options.get("fused_activation_function", "NONE")
     try:
-        return activation_range(activation, *int8_of(graph, node, output(graph, node)))
+        y = output(graph, node)
+        return activation_range(activation, *quantised(graph, node, y), y.dtype)
     except KeyError:
         raise refuse(
             graph, node, f"the fused activation {activation} is not a clamp", "make it an op"
@@ -57,7 +62,7 @@ def pair(graph: Graph, node: Node, inputs: Sequence[Array]) -> tuple[Array, Arra
     rank = len(output(graph, node).shape)
     values = (tensor(graph, node, 0), tensor(graph, node, 1))
     a, b = (
-        by_clip(x, value, rank).astype(np.int64) - int8_of(graph, node, value)[1]
+        by_clip(x, value, rank).astype(np.int64) - quantised(graph, node, value)[1]
         for x, value in zip(inputs, values, strict=True)
     )
     return a, b
@@ -80,9 +85,10 @@ def _loops(graph: Graph, node: Node) -> tuple[tuple[int, ...], ...]:
 
 def _factors(graph: Graph, node: Node) -> dict[str, int]:
     values = (tensor(graph, node, 0), tensor(graph, node, 1), output(graph, node))
-    (scale_a, zero_a), (scale_b, zero_b), (scale_y, zero_y) = (int8_of(graph, node, v) for v in values)
+    (scale_a, zero_a), (scale_b, zero_b), (scale_y, zero_y) = (quantised(graph, node, v) for v in values)
+    left = LEFT_SHIFT[values[0].dtype]
     twice = 2.0 * max(scale_a, scale_b)
-    reals = scale_a / twice, scale_b / twice, twice / ((1 << LEFT_SHIFT) * scale_y)
+    reals = scale_a / twice, scale_b / twice, twice / ((1 << left) * scale_y)
     a, b, y = (quantise_multiplier(real) for real in reals)
     if y[1] > 0:
         what = f"the output's scale {scale_y:.3g} is too fine for inputs of {scale_a:.3g} and {scale_b:.3g}"
@@ -98,6 +104,8 @@ def _factors(graph: Graph, node: Node) -> dict[str, int]:
         "shift_b": b[1],
         "multiplier_y": y[0],
         "shift_y": y[1],
+        "width": np.dtype(values[0].dtype).itemsize,
+        "left": left,
         "minus": int(node.op == "SUB"),
         "low": low,
         "high": high,
@@ -112,11 +120,12 @@ def _check(graph: Graph, node: Node) -> None:
 def _meaning(graph: Graph, node: Node, inputs: Sequence[Array]) -> list[Array]:
     p = _factors(graph, node)
     a, b = pair(graph, node, inputs)
-    scaled_a = multiply_by_quantised_multiplier(a << LEFT_SHIFT, p["multiplier_a"], p["shift_a"])
-    scaled_b = multiply_by_quantised_multiplier(b << LEFT_SHIFT, p["multiplier_b"], p["shift_b"])
+    scaled_a = multiply_by_quantised_multiplier(a << p["left"], p["multiplier_a"], p["shift_a"])
+    scaled_b = multiply_by_quantised_multiplier(b << p["left"], p["multiplier_b"], p["shift_b"])
     total = scaled_a - scaled_b if p["minus"] else scaled_a + scaled_b
     scaled = multiply_by_quantised_multiplier(total, p["multiplier_y"], p["shift_y"])
-    return [stacked(saturate_int8(scaled + p["zero_y"], p["low"], p["high"]), output(graph, node))]
+    y = output(graph, node)
+    return [stacked(saturate(scaled + p["zero_y"], y.dtype, p["low"], p["high"]), y)]
 
 
 def _call(graph: Graph, node: Node) -> Call:

@@ -18,7 +18,7 @@ def meaning(graph: Graph, node: Node, inputs: Sequence[Array]) -> list[Array]:
     inside = np.ones((1, *x.shape[1:3], 1), np.int32)
     count = convolution.patches(inside, window, 0).sum(axis=(3, 4))
     magnitude = (np.abs(total) + count // 2) // count
-    return [np.clip(np.sign(total) * magnitude, *pooling.activation_range(graph, node)).astype(np.int8)]
+    return [np.clip(np.sign(total) * magnitude, *pooling.activation_range(graph, node)).astype(x.dtype)]
 
 
 def call(graph: Graph, node: Node) -> Call:

@@ -1,8 +1,9 @@
-"""BATCH_MATMUL: products of stacks of int8 matrices, with adj_x, adj_y and broadcast of the stacks.
+"""BATCH_MATMUL: products of stacks of int8 or int16 matrices, with adj_x, adj_y and broadcast of the stacks.
 
-As TFLM: sum of (a - za)(b - zb) in 32 bits, requantised once with double rounding. LiteRT's reference rounds
-once and may differ by 1. A matrix whose products do not lie along rows is turned first: a constant right side
-when compiling, anything else in scratch memory, one matrix at a time.
+As TFLM: sum of (a - za)(b - zb) in 32 bits, requantised once with double rounding; of int16 in 64 bits with
+one rounding. LiteRT's reference rounds once for int8 too and may differ by 1. An int8 matrix whose products
+do not lie along rows is turned first: a constant right side when compiling, anything else in scratch memory,
+one matrix at a time.
 """
 
 from __future__ import annotations
@@ -11,13 +12,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from firmware.compiler.fixed_point import multiply_by_quantised_multiplier, saturate_int8
+from firmware.compiler.convolution import NARROW, NARROW_SHIFTS, WIDE_SHIFTS
+from firmware.compiler.fixed_point import multiply_by_quantised_multiplier, multiply_wide, reduced, saturate
 from firmware.compiler.graph import Array, Graph, Node
 from firmware.compiler.operands import broadcast_strides, by_clip, c_list, lead, merge, product, stacked
 from firmware.compiler.ops import Call, Op, literal, output, refuse, tensor
-from firmware.compiler.ops.quantize import factor, int8_of, only_output
+from firmware.compiler.ops.quantize import factor, only_output, quantised, same_dtype
 
 LOOPS = 3
+BLOCK_BYTES = 4096  # of widened columns that the SMLAD kernel keeps in scratch at once
 MAX_DEPTH = (1 << 30) // (255 * 255)  # products whose sum stays below 2**30, as the kernel wants it
 
 
@@ -54,13 +57,16 @@ def _stack(graph: Graph, node: Node) -> tuple[tuple[int, ...], ...]:
 
 def _factors(graph: Graph, node: Node) -> dict[str, int]:
     values = (tensor(graph, node, 0), tensor(graph, node, 1), output(graph, node))
-    (scale_a, zero_a), (scale_b, zero_b), (scale_y, zero_y) = (int8_of(graph, node, v) for v in values)
+    (scale_a, zero_a), (scale_b, zero_b), (scale_y, zero_y) = (quantised(graph, node, v) for v in values)
     multiplier, shift = factor(graph, node, scale_a * scale_b / scale_y)
+    if values[0].dtype == "int16" and shift not in WIDE_SHIFTS:
+        what = f"the output's scale {scale_y:.3g} is too fine for inputs of {scale_a:.3g} and {scale_b:.3g}"
+        raise refuse(graph, node, what, "calibrate on data that reaches this tensor")
     return {"zero_a": zero_a, "zero_b": zero_b, "zero_y": zero_y, "multiplier": multiplier, "shift": shift}
 
 
 def _check(graph: Graph, node: Node) -> None:
-    only_output(graph, node)
+    same_dtype(graph, node, tensor(graph, node, 0), tensor(graph, node, 1), only_output(graph, node))
     _factors(graph, node)
     _, depth, _ = _sizes(graph, node)
     if depth > MAX_DEPTH:
@@ -77,8 +83,25 @@ def _meaning(graph: Graph, node: Node, inputs: Sequence[Array]) -> list[Array]:
     )
     adj_x, adj_y = _adjoint(node)
     total = (a.swapaxes(-1, -2) if adj_x else a) @ (b.swapaxes(-1, -2) if adj_y else b)  # exact: below 2**53
-    scaled = multiply_by_quantised_multiplier(total.astype(np.int64), p["multiplier"], p["shift"])
-    return [stacked(saturate_int8(scaled + p["zero_y"]), output(graph, node))]
+    dtype = output(graph, node).dtype
+    multiply = multiply_wide if dtype == "int16" else multiply_by_quantised_multiplier
+    scaled = multiply(total.astype(np.int64), p["multiplier"], p["shift"])
+    return [stacked(saturate(scaled + p["zero_y"], dtype), output(graph, node))]
+
+
+def _kernel(graph: Graph, node: Node, turned: int) -> tuple[dict[str, int], int]:
+    """Return the (parameters, scratch) of the node's kernel; turned: elements of matrices to turn."""
+    _, depth, columns = _sizes(graph, node)
+    p = _factors(graph, node)
+    if output(graph, node).dtype == "int16":
+        return {**p, "multiplier": int(reduced(np.array(p["multiplier"]))), "shift": 15 - p["shift"]}, 0
+    if graph.unit == "dsp":
+        padded = depth + -depth % 8 if depth > 4 else 4
+        block = min(columns + columns % 2, max(2, BLOCK_BYTES // (2 * padded) // 2 * 2))
+        largest = (128 + abs(p["zero_a"])) * (128 + abs(p["zero_b"])) * depth
+        narrow = largest < NARROW and p["shift"] in NARROW_SHIFTS
+        return {**p, "narrow": int(narrow), "block": block}, 2 * padded * (2 + block)
+    return p, turned
 
 
 def _call(graph: Graph, node: Node) -> Call:
@@ -100,8 +123,10 @@ def _call(graph: Graph, node: Node) -> Call:
         "a_upright": int(not adj_x),
         "b_upright": int(adj_y),
     }
-    parameters = literal("ear_batch_matmul", **sizes_of, **_factors(graph, node))
-    scratch = (rows * depth if adj_x else 0) + (0 if adj_y else depth * columns)
+    factors, scratch = _kernel(
+        graph, node, (rows * depth if adj_x else 0) + (0 if adj_y else depth * columns)
+    )
+    parameters = literal("ear_batch_matmul", **sizes_of, **factors)
     arguments = (
         "{in0}",
         "{turned}" if constants else "{in1}",
@@ -110,6 +135,8 @@ def _call(graph: Graph, node: Node) -> Call:
         loops,
         parameters,
     )
+    if output(graph, node).dtype == "int16":
+        return Call("int16/batch_matmul", arguments, constants, scratch, "ear_batch_matmul_int16")
     return Call("batch_matmul", arguments, constants, scratch)
 
 

@@ -18,7 +18,7 @@ def check(graph: Graph, node: Node) -> None:
     if len(x.shape) != 4 or len(weights.shape) != 4 or len(y.shape) != 4:
         shapes = f"shapes {x.shape}, {weights.shape}"
         raise refuse(graph, node, shapes, "give it (1, rows, columns, channels) and 4-D weights")
-    convolution.check_weighted(graph, node, axis=0)
+    convolution.check_weighted(graph, node, convolution.Operands(axis=0))
     groups, rest = divmod(x.shape[3], weights.shape[3])
     if rest or y.shape[3] != weights.shape[0] or weights.shape[0] % groups:
         shapes = f"{x.shape[3]} channels, weights {weights.shape}, {y.shape[3]} outputs"
@@ -27,7 +27,7 @@ def check(graph: Graph, node: Node) -> None:
 
 
 def meaning(graph: Graph, node: Node, inputs: Sequence[Array]) -> list[Array]:
-    """Return the int8 convolution of inputs[0] (N, rows, columns, channels)."""
+    """Return the convolution of inputs[0] (N, rows, columns, channels)."""
     x, weights = inputs[0], inputs[1]
     window = convolution.window(graph, node, (weights.shape[1], weights.shape[2]))
     _, in_zero = per_tensor(graph, node, tensor(graph, node, 0))
@@ -59,6 +59,9 @@ def call(graph: Graph, node: Node) -> Call:
             columns=y.elements // count,
             gathered=not rows == columns == 1 or any((*window.before, *window.after)),
             groups=x.shape[3] // depth,
+            nibbles=tensor(graph, node, 1).nibbles,
+            window=window,
+            roomy=graph.roomy,
         ),
     )
     shape = literal(
@@ -81,12 +84,7 @@ def call(graph: Graph, node: Node) -> Call:
         pad_rows=window.before[0],
         pad_columns=window.before[1],
     )
-    return Call(
-        "conv_2d",
-        (shape, channels.literal(layout.packed), "{in0}", "{weights}", "{channels}", "{out0}", "{scratch}"),
-        {"weights": layout.weights, "channels": layout.channels},
-        scratch=layout.scratch,
-    )
+    return layout.call("conv_2d", shape, channels)
 
 
 def macs(graph: Graph, node: Node) -> int:

@@ -18,7 +18,7 @@ def check(graph: Graph, node: Node) -> None:
     if len(x.shape) != 4 or len(weights.shape) != 4 or len(y.shape) != 4 or weights.shape[0] != 1:
         shapes = f"shapes {x.shape}, {weights.shape}"
         raise refuse(graph, node, shapes, "give it (1, rows, columns, channels) and weights (1, …)")
-    convolution.check_weighted(graph, node, axis=3)
+    convolution.check_weighted(graph, node, convolution.Operands(axis=3))
     if weights.shape[3] % x.shape[3] or y.shape[3] != weights.shape[3]:
         shapes = f"{x.shape[3]} channels, weights {weights.shape}, {y.shape[3]} outputs"
         raise refuse(graph, node, shapes, "make the outputs a multiple of the channels")
@@ -26,15 +26,16 @@ def check(graph: Graph, node: Node) -> None:
 
 
 def meaning(graph: Graph, node: Node, inputs: Sequence[Array]) -> list[Array]:
-    """Return the int8 depthwise convolution of inputs[0] (N, rows, columns, channels)."""
+    """Return the depthwise convolution of inputs[0] (N, rows, columns, channels)."""
     x, weights = inputs[0], inputs[1]
     window = convolution.window(graph, node, (weights.shape[1], weights.shape[2]))
     _, in_zero = per_tensor(graph, node, tensor(graph, node, 0))
     patches = convolution.patches(x, window, in_zero)
     multiplier = weights.shape[3] // x.shape[3]
-    total = np.zeros((x.shape[0], *window.out, weights.shape[3]), np.int32)
+    sums = np.int32 if x.dtype == np.int8 else np.int64
+    total = np.zeros((x.shape[0], *window.out, weights.shape[3]), sums)
     for row, column in np.ndindex(*window.size):
-        taps = patches[:, :, :, row, column].astype(np.int32)
+        taps = patches[:, :, :, row, column].astype(sums)
         total += np.repeat(taps, multiplier, axis=3) * weights[0, row, column]
     return [convolution.channels(graph, node, axis=3).requantise(total)]
 
@@ -46,7 +47,9 @@ def call(graph: Graph, node: Node) -> Call:
     window = convolution.window(graph, node, (weights.shape[1], weights.shape[2]))
     channels = convolution.channels(graph, node, axis=3)
     taps = weights.reshape(-1, weights.shape[3])
-    layout = layouts.depthwise(graph.unit, Depthwise(taps, channels, x.shape[3], window))
+    layout = layouts.depthwise(
+        graph.unit, Depthwise(taps, channels, x.shape[3], window, tensor(graph, node, 1).nibbles)
+    )
     shape = literal(
         "ear_depthwise_conv_2d",
         batches=x.shape[0],
@@ -66,12 +69,7 @@ def call(graph: Graph, node: Node) -> Call:
         pad_rows=window.before[0],
         pad_columns=window.before[1],
     )
-    return Call(
-        "depthwise_conv_2d",
-        (shape, channels.literal(layout.packed), "{in0}", "{weights}", "{channels}", "{out0}", "{scratch}"),
-        {"weights": layout.weights, "channels": layout.channels},
-        scratch=layout.scratch,
-    )
+    return layout.call("depthwise_conv_2d", shape, channels)
 
 
 def macs(graph: Graph, node: Node) -> int:

@@ -24,13 +24,13 @@ def check(graph: Graph, node: Node) -> None:
         raise refuse(
             graph, node, f"shapes {x.shape}, {weights.shape}", "give it plain (outputs, inputs) weights"
         )
-    convolution.check_weighted(graph, node, axis=0)
+    convolution.check_weighted(graph, node, convolution.Operands(axis=0))
     if y.elements != x.elements // weights.shape[1] * weights.shape[0] or y.shape[-1] != weights.shape[0]:
         raise refuse(graph, node, f"output {y.shape} of {x.shape} and {weights.shape}", "export it again")
 
 
 def meaning(graph: Graph, node: Node, inputs: Sequence[Array]) -> list[Array]:
-    """Return the int8 product of inputs[0] (…, depth) with the weights (outputs, depth)."""
+    """Return the product of inputs[0] (…, depth) with the weights (outputs, depth)."""
     x, weights = inputs[0], inputs[1]
     made = convolution.channels(graph, node, axis=0).requantise(
         convolution.matmul(x.reshape(-1, weights.shape[1]), weights)
@@ -47,14 +47,17 @@ def call(graph: Graph, node: Node) -> Call:
     channels = convolution.channels(graph, node, axis=0)
     outputs, depth = weights.shape
     rows = x.elements // depth
-    layout = layouts.product(graph.unit, Product(weights, channels, columns=rows, gathered=False))
-    shape = literal("ear_fully_connected", rows=rows, depth=depth, outputs=outputs)
-    return Call(
-        "fully_connected",
-        (shape, channels.literal(layout.packed), "{in0}", "{weights}", "{channels}", "{out0}", "{scratch}"),
-        {"weights": layout.weights, "channels": layout.channels},
-        scratch=layout.scratch,
+    product = Product(
+        weights,
+        channels,
+        columns=rows,
+        gathered=False,
+        nibbles=tensor(graph, node, 1).nibbles,
+        roomy=graph.roomy,
     )
+    layout = layouts.product(graph.unit, product)
+    shape = literal("ear_fully_connected", rows=rows, depth=depth, outputs=outputs)
+    return layout.call("fully_connected", shape, channels)
 
 
 def macs(graph: Graph, node: Node) -> int:

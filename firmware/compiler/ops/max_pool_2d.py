@@ -13,8 +13,9 @@ from firmware.compiler.ops import Call, Op
 
 def meaning(graph: Graph, node: Node, inputs: Sequence[Array]) -> list[Array]:
     """Return the greatest value of each window of inputs[0]."""
-    patches = convolution.patches(inputs[0], pooling.window(graph, node), -128)
-    return [np.clip(patches.max(axis=(3, 4)), *pooling.activation_range(graph, node)).astype(np.int8)]
+    patches = convolution.patches(inputs[0], pooling.window(graph, node), np.iinfo(inputs[0].dtype).min)
+    greatest = np.clip(patches.max(axis=(3, 4)), *pooling.activation_range(graph, node))
+    return [greatest.astype(inputs[0].dtype)]
 
 
 def call(graph: Graph, node: Node) -> Call:

@@ -1,12 +1,13 @@
 """MAXIMUM and MINIMUM with broadcasting.
 
-TFLM and LiteRT compare the raw bytes whatever the scales; that is only right when both inputs and the output
+TFLM and LiteRT compare the raw values whatever the scales; that is only right when both inputs and the output
 share scale and zero-point, so anything else is refused.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -14,14 +15,14 @@ from firmware.compiler.graph import Array, Graph, Node
 from firmware.compiler.operands import by_clip, stacked
 from firmware.compiler.ops import Call, Op, no_macs, output, refuse, tensor
 from firmware.compiler.ops.add import call_pair, check_pair
-from firmware.compiler.ops.quantize import int8_of
+from firmware.compiler.ops.quantize import quantised
 
 
 def _check(graph: Graph, node: Node) -> None:
     check_pair(graph, node)
     values = (tensor(graph, node, 0), tensor(graph, node, 1), output(graph, node))
-    if len({int8_of(graph, node, value) for value in values}) > 1:
-        scales = ", ".join(f"{int8_of(graph, node, value)[0]:.6g}" for value in values)
+    if len({quantised(graph, node, value) for value in values}) > 1:
+        scales = ", ".join(f"{quantised(graph, node, value)[0]:.6g}" for value in values)
         what = f"its inputs and output differ in scale or zero-point ({scales})"
         raise refuse(graph, node, what, "quantise the model with one scale for the three")
 
@@ -33,7 +34,9 @@ def _meaning(graph: Graph, node: Node, inputs: Sequence[Array]) -> list[Array]:
 
 
 def _call(graph: Graph, node: Node) -> Call:
-    return call_pair(graph, node, "maximum", str(int(node.op == "MINIMUM")))
+    width = np.dtype(output(graph, node).dtype).itemsize
+    call = call_pair(graph, node, "maximum", str(int(node.op == "MINIMUM")))
+    return replace(call, arguments=(*call.arguments, str(width)))
 
 
 OPS = tuple(

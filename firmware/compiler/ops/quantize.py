@@ -1,4 +1,5 @@
-"""QUANTIZE: int8 to int8 with another scale (a table of 256), float to int8 at the edge of the graph.
+"""QUANTIZE: int8 to int8 with another scale (a table of 256), among int8, int16 and int32, and float to int8
+or int16 behind a float island or at the edge of the graph.
 
 As TFLM: x' = requantise(x - zero_in) + zero_out with double rounding; from float, round(x / scale) + zero in
 float32. A NaN gives -128.
@@ -11,8 +12,15 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from firmware.compiler.fixed_point import multiply_by_quantised_multiplier, quantise_multiplier, saturate_int8
+from firmware.compiler.fixed_point import (
+    RANGES,
+    multiply_by_quantised_multiplier,
+    quantise_multiplier,
+    saturate,
+    saturate_int8,
+)
 from firmware.compiler.graph import Array, Graph, Node, Tensor
+from firmware.compiler.int16_unary import Piecewise
 from firmware.compiler.ops import Call, Op, no_macs, output, per_tensor, refuse, require_dtype, tensor
 
 MAX_SHIFT = 30
@@ -26,6 +34,26 @@ def int8_of(graph: Graph, node: Node, value: Tensor) -> tuple[float, int]:
         what = f"tensor {value.name!r} is int8 with zero-point {zero}"
         raise refuse(graph, node, what, "the file is damaged; quantise the model again")
     return scale, zero
+
+
+def quantised(graph: Graph, node: Node, value: Tensor) -> tuple[float, int]:
+    """Return (scale, zero_point) of an int8 tensor, or of an int16 one, whose zero-point must be 0."""
+    if value.dtype != "int16":
+        require_dtype(graph, node, value, "int8", "int16")
+        return int8_of(graph, node, value)
+    scale, zero = per_tensor(graph, node, value)
+    if zero:
+        what = f"tensor {value.name!r} is int16 with zero-point {zero}"
+        raise refuse(graph, node, what, "quantise int16 activations symmetrically")
+    return scale, 0
+
+
+def same_dtype(graph: Graph, node: Node, *values: Tensor) -> str:
+    """Return the one type of several tensors, int8 or int16; ModelError when they differ."""
+    for value in values:
+        quantised(graph, node, value)
+        require_dtype(graph, node, value, values[0].dtype)
+    return values[0].dtype
 
 
 def factor(graph: Graph, node: Node, real: float) -> tuple[int, int]:
@@ -67,39 +95,62 @@ def same_shape(graph: Graph, node: Node) -> None:
         raise refuse(graph, node, what, "the file is damaged; export it again")
 
 
+# What QUANTIZE makes of each type.
+TARGETS = {
+    "float32": ("int8", "int16"),
+    "int8": ("int8", "int16", "int32"),
+    "int16": ("int8", "int16", "int32"),
+    "int32": ("int8", "int16"),
+}
+STEPS = {"int8": 1024, "int16": 70000}  # from zero, beyond which a float saturates for any zero-point
+
+
+def _requantiser(graph: Graph, node: Node, x: Tensor, y: Tensor) -> Piecewise:
+    """Return the change of scale between two integer types."""
+    (source, zero_in), (target, zero_out) = (
+        per_tensor(graph, node, v) if v.dtype == "int32" else quantised(graph, node, v) for v in (x, y)
+    )
+    both = factor(graph, node, source / target)
+    return Piecewise(both, both, *RANGES[y.dtype], zero_in=zero_in, zero_out=zero_out)
+
+
 def _check(graph: Graph, node: Node) -> None:
     same_shape(graph, node)
     x, y = tensor(graph, node, 0), output(graph, node)
-    int8_of(graph, node, y)
-    require_dtype(graph, node, x, "int8", "float32")
-    if x.dtype == "int8":
-        requantise(graph, node, x, y)
-    elif node.inputs[0] not in graph.inputs:
-        what = f"tensor {x.name!r} is float32 in the middle of the model"
-        raise refuse(
-            graph, node, what, "keep the op before it in int8: quantise it, or write it with ops that can be"
-        )
+    require_dtype(graph, node, x, *TARGETS)
+    require_dtype(graph, node, y, *TARGETS[x.dtype])
+    if x.dtype == "float32":
+        quantised(graph, node, y)
+    else:
+        _requantiser(graph, node, x, y)
 
 
 def _meaning(graph: Graph, node: Node, inputs: Sequence[Array]) -> list[Array]:
     x, y = tensor(graph, node, 0), output(graph, node)
-    if x.dtype == "int8":
+    if x.dtype == y.dtype == "int8":
         return [by_byte(requantise(graph, node, x, y))[inputs[0].view(np.uint8)]]
+    if x.dtype != "float32":
+        return [_requantiser(graph, node, x, y).meaning(inputs[0], y.dtype)]
     scale, zero = per_tensor(graph, node, y)
-    steps = np.nan_to_num(inputs[0] / np.float32(scale), nan=-1024.0, posinf=1024.0, neginf=-1024.0)
-    steps = np.clip(steps, -1024, 1024)
+    most = STEPS[y.dtype]
+    steps = np.nan_to_num(inputs[0] / np.float32(scale), nan=-most, posinf=most, neginf=-most)
+    steps = np.clip(steps, -most, most)
     whole = np.trunc(steps)
     whole += (steps - whole >= 0.5).astype(np.float32) - (steps - whole <= -0.5).astype(np.float32)
-    return [saturate_int8(whole.astype(np.int32) + zero)]
+    return [saturate(whole.astype(np.int32) + zero, y.dtype)]
 
 
 def _call(graph: Graph, node: Node) -> Call:
     x, y = tensor(graph, node, 0), output(graph, node)
-    if x.dtype == "int8":
+    if x.dtype == y.dtype == "int8":
         arguments = ("{in0}", "{out0}", str(x.elements), "{table}")
         return Call("table", arguments, {"table": by_byte(requantise(graph, node, x, y))})
+    if x.dtype != "float32":
+        return _requantiser(graph, node, x, y).call(x.elements, x.dtype, y.dtype)
     scale, zero = per_tensor(graph, node, y)
-    return Call("quantize", ("{in0}", "{out0}", str(x.elements), f"{float(scale).hex()}f", str(zero)))
+    width = np.dtype(y.dtype).itemsize
+    places = (str(x.elements), f"{float(scale).hex()}f", str(zero), str(width))
+    return Call("quantize", ("{in0}", "{out0}", *places))
 
 
-OP = Op("QUANTIZE", range(1, 4), _check, _meaning, _call, no_macs, in_place=True, batch=True)
+OP = Op("QUANTIZE", range(1, 4), _check, _meaning, _call, no_macs, batch=True)

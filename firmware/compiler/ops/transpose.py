@@ -1,6 +1,6 @@
-"""TRANSPOSE, SLICE, STRIDED_SLICE and BROADCAST_TO: the output is the input read along other strides.
+"""TRANSPOSE, and what every op shares whose output is the input read along other strides.
 
-Any type; input and output must share scale and zero-point; all inputs but the first are constants.
+Any type; input and output must share scale and zero-point; all inputs but one are constants.
 """
 
 from __future__ import annotations
@@ -12,8 +12,6 @@ import numpy as np
 
 from firmware.compiler.graph import Array, Graph, Node, Tensor
 from firmware.compiler.operands import (
-    MAX_AXES,
-    broadcast_strides,
     by_clip,
     byte_walk,
     c_list,
@@ -21,8 +19,20 @@ from firmware.compiler.operands import (
     stacked,
     strides,
 )
-from firmware.compiler.ops import Call, Op, no_macs, output, refuse, require_constant, tensor
+from firmware.compiler.ops import (
+    Call,
+    Op,
+    no_macs,
+    output,
+    refuse,
+    require_dtype,
+    require_integers,
+    tensor,
+)
 from firmware.compiler.ops.quantize import only_output
+
+AXES = 8  # loops of the copy
+MOVED = ("int8", "int16", "int32", "int64", "uint8", "bool", "float32")
 
 
 @dataclass(frozen=True)
@@ -30,8 +40,9 @@ class View:
     """How the output reads the input: element `start`, then `steps` along the axes of `shape`."""
 
     start: int
-    shape: tuple[int, ...]  # axes of the input's rank, or of the output's
+    shape: tuple[int, ...]  # of the walk, which may split or drop axes of the output
     steps: tuple[int, ...]
+    result: tuple[int, ...] | None = None  # shape of the output where it is not that of the walk
 
 
 def damaged(graph: Graph, node: Node, what: str) -> Exception:
@@ -41,6 +52,7 @@ def damaged(graph: Graph, node: Node, what: str) -> Exception:
 
 def moves_bytes(graph: Graph, node: Node, x: Tensor, y: Tensor) -> None:
     """Raise ModelError unless a value may go from x to y unchanged: same type, scale and zero-point."""
+    require_dtype(graph, node, x, *MOVED)
     same = x.dtype == y.dtype and (x.quantisation is None) == (y.quantisation is None)
     if same and x.quantisation is not None and y.quantisation is not None:
         same = np.array_equal(x.quantisation.scale, y.quantisation.scale) and np.array_equal(
@@ -53,10 +65,10 @@ def moves_bytes(graph: Graph, node: Node, x: Tensor, y: Tensor) -> None:
 
 def integers(graph: Graph, node: Node, position: int, count: int) -> list[int]:
     """Return the `count` integers of a constant input."""
-    data = require_constant(graph, node, tensor(graph, node, position)).reshape(-1)
-    if data.size != count:
-        raise damaged(graph, node, f"input {position} has {data.size} numbers, not {count}")
-    return [int(value) for value in data]
+    numbers = require_integers(graph, node, position)
+    if len(numbers) != count:
+        raise damaged(graph, node, f"input {position} has {len(numbers)} numbers, not {count}")
+    return numbers
 
 
 def _transpose(graph: Graph, node: Node) -> View:
@@ -68,114 +80,46 @@ def _transpose(graph: Graph, node: Node) -> View:
     return View(0, tuple(shape[axis] for axis in order), tuple(own[axis] for axis in order))
 
 
-def _slice(graph: Graph, node: Node) -> View:
-    shape = tensor(graph, node, 0).shape
-    begin, size = (integers(graph, node, position, len(shape)) for position in (1, 2))
-    size = [
-        whole - first if count == -1 else count
-        for first, count, whole in zip(begin, size, shape, strict=True)
-    ]
-    for first, count, whole in zip(begin, size, shape, strict=True):
-        if not (first >= 0 and 0 < count <= whole - first):
-            raise damaged(graph, node, f"it takes {size} from {begin} of a tensor with shape {shape}")
-    own = strides(shape)
-    return View(sum(b * s for b, s in zip(begin, own, strict=True)), tuple(size), own)
+def _loops(value: Tensor, view: View) -> tuple[list[int], list[int], int]:
+    return byte_walk(view.shape, view.steps, np.dtype(value.dtype).itemsize)
 
 
-def _range(first: int, last: int, step: int, size: int, open_first: bool, open_last: bool) -> range:
-    """Return the indices that Python's slice first:last:step takes of an axis."""
-    return range(size)[slice(None if open_first else first, None if open_last else last, step)]
+def view_op(name: str, newest: int, make: Callable[[Graph, Node], View], source: int = 0) -> Op:
+    """Return the entry of an op that reads its input `source` along the strides that `make` works out."""
+
+    def check(graph: Graph, node: Node) -> None:
+        x, y = tensor(graph, node, source), only_output(graph, node)
+        moves_bytes(graph, node, x, y)
+        view = make(graph, node)
+        shape = view.shape if view.result is None else view.result
+        if shape != y.shape:
+            raise damaged(graph, node, f"its output has shape {y.shape}, its input gives {shape}")
+        if len(_loops(x, view)[0]) > AXES:
+            what = f"a tensor with shape {x.shape} takes more than {AXES} loops"
+            raise refuse(graph, node, what, "reshape it to fewer axes first")
+
+    def meaning(graph: Graph, node: Node, inputs: Sequence[Array]) -> list[Array]:
+        view = make(graph, node)
+        x = np.ascontiguousarray(by_clip(inputs[source], tensor(graph, node, source)))
+        first = x.reshape(x.shape[0], -1)[:, view.start :]
+        steps = [first.strides[0], *(step * x.itemsize for step in view.steps)]
+        seen = np.lib.stride_tricks.as_strided(first, (x.shape[0], *view.shape), steps)
+        return [stacked(seen.copy(), output(graph, node))]
+
+    def call(graph: Graph, node: Node) -> Call:
+        x, view = tensor(graph, node, source), make(graph, node)
+        return walk(x, view, f"{{in{source}}}", "{out0}")
+
+    return Op(name, range(1, newest + 1), check, meaning, call, no_macs, batch=True)
 
 
-def _strided_slice(graph: Graph, node: Node) -> View:
-    shape = tensor(graph, node, 0).shape
-    begin, end, step = (integers(graph, node, position, len(shape)) for position in (1, 2, 3))
-    masks = {name: int(node.options.get(f"{name}_mask", 0)) for name in ("begin", "end", "shrink_axis")}
-    for name in ("ellipsis_mask", "new_axis_mask", "offset"):
-        if node.options.get(name, 0):
-            raise refuse(
-                graph, node, f"{name} is not supported", "write the slice with one range for each axis"
-            )
-    taken = []
-    for axis, size in enumerate(shape):
-        flags = {name: bool(mask >> axis & 1) for name, mask in masks.items()}
-        if step[axis] == 0 or (flags["shrink_axis"] and step[axis] < 0):
-            raise damaged(graph, node, f"stride {step[axis]} on axis {axis}")
-        indices = _range(begin[axis], end[axis], step[axis], size, flags["begin"], flags["end"])
-        if flags["shrink_axis"]:
-            first = indices.start if flags["begin"] else begin[axis]
-            indices = range(first % size, first % size + 1) if -size <= first < size else range(0)
-        if not indices:
-            raise damaged(graph, node, f"it takes nothing of axis {axis} of a tensor with shape {shape}")
-        taken.append(indices)
-    own = strides(shape)
-    return View(
-        sum(indices.start * step for indices, step in zip(taken, own, strict=True)),
-        tuple(len(indices) for indices in taken),
-        tuple(indices.step * step for indices, step in zip(taken, own, strict=True)),
-    )
+def walk(value: Tensor, view: View, source: str, target: str) -> Call:
+    """Return the copy of what `view` sees of `value`, between two C expressions."""
+    sizes, steps, run = _loops(value, view)
+    start = view.start * np.dtype(value.dtype).itemsize
+    size, step = c_list(lead(sizes, AXES, 1)), c_list(lead(steps, AXES, 0))
+    loops = f"(struct ear_walk){{ .start = {start}, .size = {size}, .step = {step}, .run = {run} }}"
+    return Call("strided_copy", (source, target, loops))
 
 
-def _broadcast_to(graph: Graph, node: Node) -> View:
-    x, y = tensor(graph, node, 0), output(graph, node)
-    target = tuple(integers(graph, node, 1, len(y.shape)))
-    try:
-        fits = target == y.shape and np.broadcast_shapes(x.shape, target) == target
-    except ValueError:
-        fits = False
-    if not fits:
-        raise damaged(graph, node, f"{x.shape} broadcast to {target} is not {y.shape}")
-    return View(0, target, broadcast_strides(x.shape, target))
-
-
-VIEWS: dict[str, tuple[Callable[[Graph, Node], View], int]] = {
-    "BROADCAST_TO": (_broadcast_to, 3),
-    "SLICE": (_slice, 6),
-    "STRIDED_SLICE": (_strided_slice, 8),
-    "TRANSPOSE": (_transpose, 6),
-}
-
-
-def _view(graph: Graph, node: Node) -> View:
-    return VIEWS[node.op][0](graph, node)
-
-
-def _loops(graph: Graph, node: Node) -> tuple[list[int], list[int], int]:
-    view = _view(graph, node)
-    return byte_walk(view.shape, view.steps, np.dtype(output(graph, node).dtype).itemsize)
-
-
-def _check(graph: Graph, node: Node) -> None:
-    x, y = tensor(graph, node, 0), only_output(graph, node)
-    moves_bytes(graph, node, x, y)
-    view = _view(graph, node)
-    dropped = int(node.options.get("shrink_axis_mask", 0)) if node.op == "STRIDED_SLICE" else 0
-    shape = tuple(size for axis, size in enumerate(view.shape) if not dropped >> axis & 1)
-    if shape != y.shape:
-        raise damaged(graph, node, f"its output has shape {y.shape}, its input gives {shape}")
-    if len(_loops(graph, node)[0]) > MAX_AXES:
-        what = f"a tensor with shape {x.shape} takes more than {MAX_AXES} loops"
-        raise refuse(graph, node, what, "reshape it to fewer axes first")
-
-
-def _meaning(graph: Graph, node: Node, inputs: Sequence[Array]) -> list[Array]:
-    view = _view(graph, node)
-    x = np.ascontiguousarray(by_clip(inputs[0], tensor(graph, node, 0)))
-    first = x.reshape(x.shape[0], -1)[:, view.start :]
-    steps = [first.strides[0], *(step * x.itemsize for step in view.steps)]
-    seen = np.lib.stride_tricks.as_strided(first, (x.shape[0], *view.shape), steps)
-    return [stacked(seen.copy(), output(graph, node))]
-
-
-def _call(graph: Graph, node: Node) -> Call:
-    sizes, steps, run = _loops(graph, node)
-    start = _view(graph, node).start * np.dtype(output(graph, node).dtype).itemsize
-    size, step = c_list(lead(sizes, MAX_AXES, 1)), c_list(lead(steps, MAX_AXES, 0))
-    walk = f"(struct ear_walk){{ .start = {start}, .size = {size}, .step = {step}, .run = {run} }}"
-    return Call("strided_copy", ("{in0}", "{out0}", walk))
-
-
-OPS = tuple(
-    Op(name, range(1, newest + 1), _check, _meaning, _call, no_macs, batch=True)
-    for name, (_, newest) in VIEWS.items()
-)
+OP = view_op("TRANSPOSE", 6, _transpose)

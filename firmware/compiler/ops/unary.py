@@ -1,4 +1,4 @@
-"""Ops of one int8 input, element by element: each becomes a table of 256 results, made when compiling.
+"""Ops of one input, element by element: of int8 each becomes a table of 256 results, made when compiling.
 
 ABS, ELU, HARD_SWISH, LEAKY_RELU, LOGISTIC, RELU, RSQRT and TANH are TFLM's to the bit, factors worked out in
 double (LiteRT's reference takes float32 and differs by 1 on rare bytes). Elsewhere:
@@ -8,6 +8,10 @@ double (LiteRT's reference takes float32 and differs by 1 on rare bytes). Elsewh
 - EXP, GELU, LOG, RELU_N1_TO_1, RELU_0_TO_1: not in TFLM for int8; LiteRT's reference is followed.
 - NEG: not in TFLM for int8; LiteRT negates the raw byte, which is right only for zero-point 0 and equal
   scales, and wraps at -128. Ours is the affine negation, saturated.
+- CEIL, COS, FLOOR, POW (one constant exponent), ROUND (halves to even), SIGN, SIN, SQRT, SQUARE: neither has
+  int8; ours is the nearest output to the real function, 0 where it is not a real number.
+- int16: ABS, LEAKY_RELU, LOGISTIC, RELU, RSQRT, TANH as TFLM; EXP, LOG and RELU6 as LiteRT; NEG affine; COS,
+  the other clamps, ELU, GELU, HARD_SWISH, SIN, SQRT, SQUARE ours, along a curve of 513 points as TFLM makes them.
 - RSQRT of a value below zero stops TFLM and LiteRT; ours gives the largest output, as for zero.
 """
 
@@ -18,8 +22,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from firmware.compiler.fixed_functions import inverse_sqrt, logistic, tanh
+from firmware.compiler.fixed_functions import logistic, tanh
 from firmware.compiler.fixed_point import (
+    RANGES,
     multiply_by_quantised_multiplier,
     quantise_multiplier,
     round_half_away,
@@ -27,16 +32,27 @@ from firmware.compiler.fixed_point import (
     saturate_int8,
 )
 from firmware.compiler.graph import Array, Graph, Node
-from firmware.compiler.ops import Call, Op, no_macs, output, refuse, tensor
-from firmware.compiler.ops.quantize import MAX_SHIFT, by_byte, factor, int8_of, same_shape
+from firmware.compiler.int16_functions import curve, sigmoid_factor
+from firmware.compiler.int16_unary import RSQRT_BITS, Curve, Function, Piecewise, Rsqrt, Sigmoid
+from firmware.compiler.ops import Call, Op, no_macs, output, refuse, require_constant, tensor
+from firmware.compiler.ops.quantize import (
+    MAX_SHIFT,
+    by_byte,
+    factor,
+    int8_of,
+    quantised,
+    same_dtype,
+    same_shape,
+)
 
 VALUES = np.arange(-128, 128, dtype=np.int64)
+HIGHEST_FACTOR = 32767  # of the int16 logistic and tanh: 15 bits
 INPUT_BITS = 4  # logistic and tanh see their input in Q4
 
 
 def _scales(graph: Graph, node: Node) -> tuple[float, int, float, int]:
     """Return (input scale, zero-point, output scale, zero-point)."""
-    return *int8_of(graph, node, tensor(graph, node, 0)), *int8_of(graph, node, output(graph, node))
+    return *quantised(graph, node, tensor(graph, node, 0)), *quantised(graph, node, output(graph, node))
 
 
 def _ratio(graph: Graph, node: Node, alpha: float = 1.0) -> tuple[int, int]:
@@ -89,20 +105,18 @@ def _negative(graph: Graph, node: Node) -> Array:
     return saturate_int8(multiply_by_quantised_multiplier(zero_in - VALUES, *_ratio(graph, node)) + zero_out)
 
 
-def _rsqrt(graph: Graph, node: Node) -> Array:
+def _rsqrt_factor(graph: Graph, node: Node) -> Rsqrt:
     scale_in, zero_in, scale_out, zero_out = _scales(graph, node)
     multiplier, shift = factor(graph, node, 1.0 / (math.sqrt(scale_in) * scale_out))
-    extra = 20  # bits that keep 1 / sqrt an integer
+    extra = RSQRT_BITS
     if not -31 <= shift - extra <= MAX_SHIFT:
         what = f"its scales {scale_in:.3g} and {scale_out:.3g} are out of proportion"
         raise refuse(graph, node, what, "calibrate on data that reaches this tensor")
-    y = np.full(256, 127, np.int64)
-    for i, value in enumerate(range(-128 - zero_in, 128 - zero_in)):
-        if value > 0:
-            m, s = inverse_sqrt(value)
-            inverse = multiply_by_quantised_multiplier(np.array(1), m, s + extra)
-            y[i] = multiply_by_quantised_multiplier(inverse, multiplier, shift - extra) + zero_out
-    return saturate_int8(y)
+    return Rsqrt(zero_in, zero_out, multiplier, shift - extra)
+
+
+def _rsqrt(graph: Graph, node: Node) -> Array:
+    return _rsqrt_factor(graph, node).meaning(VALUES, "int8")
 
 
 def _squashed(
@@ -165,7 +179,7 @@ def _hard_swish(graph: Graph, node: Node) -> Array:
     return saturate_int8(rounding_divide_by_pot(product, -down) + zero_out)
 
 
-def _sampled(function: Callable[[float, Node], float]) -> Callable[[Graph, Node], Array]:
+def sampled(function: Callable[[float, Node], float]) -> Callable[[Graph, Node], Array]:
     """Return the table of a real function: the nearest output to function(input), halves away from zero."""
 
     def table(graph: Graph, node: Node) -> Array:
@@ -197,21 +211,57 @@ def _log(x: float, node: Node) -> float:
     return math.log(x) if x > 0 else -math.inf
 
 
+def _sqrt(x: float, node: Node) -> float:
+    return math.sqrt(max(x, 0.0))
+
+
+def _sign(x: float, node: Node) -> float:
+    return math.copysign(1.0, x) if x else 0.0
+
+
+def power(base: float, exponent: float) -> float:
+    """Return base ** exponent; 0 where the result is not a real number."""
+    with np.errstate(all="ignore"):
+        result = float(np.float64(base) ** np.float64(exponent))
+    return 0.0 if math.isnan(result) else result
+
+
+def _pow(graph: Graph, node: Node) -> Array:
+    """Return the table of a power with a constant exponent."""
+    value = tensor(graph, node, 1)
+    exponents = require_constant(graph, node, value).astype(np.float64)
+    if value.dtype == "int8":
+        scale, zero = int8_of(graph, node, value)
+        exponents = (exponents - zero) * scale
+    if exponents.size != 1:
+        raise refuse(graph, node, f"{exponents.size} exponents", "use one exponent, or MUL")
+    return sampled(lambda x, _: power(x, float(exponents.reshape(-1)[0])))(graph, node)
+
+
 TABLES: dict[str, tuple[Callable[[Graph, Node], Array], int]] = {  # op: (its table, newest version)
     "ABS": (_absolute, 6),
-    "ELU": (_sampled(_elu), 1),
-    "EXP": (_sampled(_exp), 2),
-    "GELU": (_sampled(_gelu), 2),
+    "CEIL": (sampled(lambda x, _: math.ceil(x)), 1),
+    "COS": (sampled(lambda x, _: math.cos(x)), 1),
+    "ELU": (sampled(_elu), 1),
+    "EXP": (sampled(_exp), 2),
+    "FLOOR": (sampled(lambda x, _: math.floor(x)), 1),
+    "GELU": (sampled(_gelu), 2),
     "HARD_SWISH": (_hard_swish, 1),
     "LEAKY_RELU": (_leaky_relu, 2),
-    "LOG": (_sampled(_log), 2),
+    "LOG": (sampled(_log), 2),
     "LOGISTIC": (_squashed(logistic, 256, -128, 23), 3),
     "NEG": (_negative, 2),
+    "POW": (_pow, 1),
     "RELU": (_relu, 3),
     "RELU6": (_clamped(0.0, 6.0), 3),
     "RELU_0_TO_1": (_clamped(0.0, 1.0), 1),
     "RELU_N1_TO_1": (_clamped(-1.0, 1.0), 1),
+    "ROUND": (sampled(lambda x, _: round(x)), 1),
     "RSQRT": (_rsqrt, 3),
+    "SIGN": (sampled(_sign), 2),
+    "SIN": (sampled(lambda x, _: math.sin(x)), 1),
+    "SQRT": (sampled(_sqrt), 1),
+    "SQUARE": (sampled(lambda x, _: x * x), 1),
     "TANH": (_squashed(tanh, 128, 0, 24), 3),
 }
 
@@ -221,17 +271,88 @@ def table(graph: Graph, node: Node) -> Array:
     return by_byte(TABLES[node.op][0](graph, node))
 
 
+# Functions of int16 that go along a curve of 513 points.
+CURVES: dict[str, Callable[[float, Node], float]] = {
+    "COS": lambda x, _: math.cos(x),
+    "ELU": _elu,
+    "EXP": _exp,
+    "GELU": _gelu,
+    "HARD_SWISH": lambda x, _: x * min(max(x + 3, 0.0), 6.0) / 6,
+    "LOG": _log,
+    "SIN": lambda x, _: math.sin(x),
+    "SQRT": _sqrt,
+    "SQUARE": lambda x, _: x * x,
+}
+BOUNDS = {
+    "RELU": (0.0, math.inf),
+    "RELU6": (0.0, 6.0),
+    "RELU_0_TO_1": (0.0, 1.0),
+    "RELU_N1_TO_1": (-1.0, 1.0),
+}
+
+
+def _wide(graph: Graph, node: Node) -> Function:
+    """Return the function of an int16 node."""
+    x, y = tensor(graph, node, 0), output(graph, node)
+    same_dtype(graph, node, x, y)
+    (source, _), (target, _) = quantised(graph, node, x), quantised(graph, node, y)
+    if node.op in ("LOGISTIC", "TANH"):
+        return _wide_sigmoid(graph, node, source, target)
+    if node.op == "RSQRT":
+        return _rsqrt_factor(graph, node)
+    if node.op in CURVES:
+        function = CURVES[node.op]
+        return Curve(curve(lambda value: function(value, node), (source, 0), (target, 0)))
+    low, high = RANGES["int16"]
+    same = factor(graph, node, source / target)
+    if node.op in BOUNDS:
+        if node.op != "RELU":  # LiteRT works in float32
+            same = factor(graph, node, float(np.float32(source) / np.float32(target)))
+        bounds = np.clip([bound / target for bound in BOUNDS[node.op]], low, high).astype(np.float32)
+        least, most = (round_half_away(float(bound)) for bound in bounds)
+        return Piecewise(same, same, least, most)
+    if node.op == "LEAKY_RELU":
+        alpha = source * float(node.options.get("alpha", 0.0)) / target
+        if alpha < 0:
+            raise refuse(graph, node, f"a negative slope ({alpha:.3g}) on int16", "write it as RELU and MUL")
+        return Piecewise(same, factor(graph, node, alpha), low, high)
+    if node.op == "ABS":
+        return Piecewise(same, same, low, high, signs=(1, -1))
+    if node.op == "NEG":
+        return Piecewise(same, same, low, high, signs=(-1, -1))
+    raise refuse(graph, node, f"{x.name!r} is int16", "quantise this op to int8, or write it with other ops")
+
+
+def _wide_sigmoid(graph: Graph, node: Node, source: float, target: float) -> Sigmoid:
+    if not math.isclose(target, 1 / 32768, rel_tol=1e-3):
+        what = f"its int16 output has scale {target:.6g}, not 1/32768"
+        raise refuse(graph, node, what, "quantise the model with a tool that keeps the TFLite rules")
+    made = sigmoid_factor(source, (0,) if node.op == "LOGISTIC" else (0, 1))
+    if made[0] > HIGHEST_FACTOR:
+        what = f"its input's scale {source:.3g} is too coarse"
+        raise refuse(graph, node, what, "calibrate on data that reaches this tensor")
+    return Sigmoid(made, node.op == "TANH")
+
+
 def _check(graph: Graph, node: Node) -> None:
     same_shape(graph, node)
-    table(graph, node)
+    if tensor(graph, node, 0).dtype == "int16":
+        _wide(graph, node)
+    else:
+        table(graph, node)
 
 
 def _meaning(graph: Graph, node: Node, inputs: Sequence[Array]) -> list[Array]:
+    if inputs[0].dtype == np.int16:
+        return [_wide(graph, node).meaning(inputs[0], "int16")]
     return [table(graph, node)[inputs[0].view(np.uint8)]]
 
 
 def _call(graph: Graph, node: Node) -> Call:
-    arguments = ("{in0}", "{out0}", str(output(graph, node).elements), "{table}")
+    elements = output(graph, node).elements
+    if tensor(graph, node, 0).dtype == "int16":
+        return _wide(graph, node).call(elements, "int16", "int16")
+    arguments = ("{in0}", "{out0}", str(elements), "{table}")
     return Call("table", arguments, {"table": table(graph, node)})
 
 

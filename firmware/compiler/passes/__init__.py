@@ -7,22 +7,39 @@ from dataclasses import replace
 
 from firmware.compiler.graph import Graph, Unit
 from firmware.compiler.order import order
+from firmware.compiler.passes.attention import fuse_attention
 from firmware.compiler.passes.borders import strip_borders
 from firmware.compiler.passes.check import check
 from firmware.compiler.passes.constants import fold_constants
+from firmware.compiler.passes.inline import inline
+from firmware.compiler.passes.islands import name_floats
+from firmware.compiler.passes.norms import fuse_norms
 from firmware.compiler.passes.pads import fold_pads
 from firmware.compiler.passes.reshapes import drop_reshapes
 from firmware.compiler.passes.rewrite import drop_unused
+from firmware.compiler.passes.tables import table_chains
+from firmware.compiler.passes.transposes import drop_transposes
 
-PASSES: tuple[Callable[[Graph], Graph], ...] = (
+Pass = Callable[[Graph], Graph]
+EXACT: tuple[Pass, ...] = (  # every byte stays as it was
+    inline,
     strip_borders,
-    check,
+    name_floats,
     fold_constants,
+    check,
     drop_reshapes,
+    drop_transposes,
     fold_pads,
     drop_unused,
     check,
 )
+FUSIONS: tuple[Pass, ...] = (
+    fuse_norms,
+    table_chains,
+    fuse_attention,
+    drop_unused,
+    check,
+)  # nearer to the real numbers
 
 
 def run(graph: Graph, unit: Unit = "c") -> Graph:
@@ -31,6 +48,15 @@ def run(graph: Graph, unit: Unit = "c") -> Graph:
     Raises:
         ModelError: a float model, or an op that cannot be compiled; the text names it and the rewrite.
     """
-    for made in PASSES:
+    return _after((*EXACT, *FUSIONS), graph, unit)
+
+
+def unfused(graph: Graph, unit: Unit = "c") -> Graph:
+    """Return the graph as `run` does, but with the bytes of every op as TFLM computes them."""
+    return _after(EXACT, graph, unit)
+
+
+def _after(passes: tuple[Pass, ...], graph: Graph, unit: Unit) -> Graph:
+    for made in passes:
         graph = made(graph).verify()
     return order(replace(graph, unit=unit))

@@ -7,29 +7,29 @@ from dataclasses import replace
 from firmware.compiler import convolution
 from firmware.compiler.graph import Graph, Node
 from firmware.compiler.ops import pad, per_tensor, tensor
-from firmware.compiler.passes.rewrite import readers, writer
+from firmware.compiler.passes.rewrite import Links, links
 
 CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D")
 
 
 def fold_pads(graph: Graph) -> Graph:
     """Return the graph with spatial zero-point PADs folded into convolutions; others stay."""
-    nodes = []
+    found, nodes = links(graph), []
     for node in graph.nodes:
-        padding = writer(graph, node.inputs[0]) if node.op in CONVOLUTIONS else None
-        if padding is not None and padding.op in ("PAD", "PADV2") and _folds(graph, padding):
+        padding = found.writer(node.inputs[0]) if node.op in CONVOLUTIONS else None
+        if padding is not None and padding.op in ("PAD", "PADV2") and _folds(graph, found, padding):
             nodes.append(_folded(graph, node, padding))
         else:
             nodes.append(node)
     return replace(graph, nodes=tuple(nodes))
 
 
-def _folds(graph: Graph, node: Node) -> bool:
+def _folds(graph: Graph, found: Links, node: Node) -> bool:
     around = pad.amounts(graph, node)
     zero_point = per_tensor(graph, node, tensor(graph, node, 0))[1]
     exact = len(around) == 4 and around[0] == around[3] == (0, 0) and pad.fill(graph, node) == zero_point
-    only = all(reader.op in CONVOLUTIONS for reader in readers(graph, node.outputs[0]))
-    return exact and only and node.outputs[0] not in graph.outputs
+    only = all(reader.op in CONVOLUTIONS for reader in found.read(node.outputs[0]))
+    return exact and only and node.outputs[0] not in found.kept
 
 
 def _folded(graph: Graph, node: Node, padding: Node) -> Node:

@@ -8,21 +8,21 @@ import numpy as np
 
 from firmware.compiler.graph import Graph
 from firmware.compiler.ops import OPS
-from firmware.compiler.passes.rewrite import redirect
+from firmware.compiler.passes.rewrite import kept, redirect
 
 
 def drop_reshapes(graph: Graph) -> Graph:
     """Return the graph without no-op reshapes; a reshape of a reshape reads the first one's input."""
     source: dict[int, int] = {}  # output of a reshape → what its chain reads
     instead: dict[int, int] = {}
-    nodes = []
+    nodes, needed = [], kept(graph)
     for node in graph.nodes:
         if not OPS[node.op].alias:
             nodes.append(node)
             continue
         x, y = source.get(node.inputs[0], node.inputs[0]), node.outputs[0]
         source[y] = x
-        if graph.tensors[x].shape == graph.tensors[y].shape and y not in graph.outputs and _same(graph, x, y):
+        if graph.tensors[x].shape == graph.tensors[y].shape and y not in needed and _same(graph, x, y):
             instead[y] = x
         else:
             nodes.append(replace(node, inputs=(x, *node.inputs[1:])))

@@ -1,21 +1,56 @@
-"""Small edits of a frozen graph that the passes share."""
+"""Small edits of a frozen graph that the passes share, and an index of who reads and writes what."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 
-from firmware.compiler.graph import Graph, Node
-
-
-def readers(graph: Graph, tensor: int) -> list[Node]:
-    """Return the nodes that read a tensor."""
-    return [node for node in graph.nodes if tensor in node.inputs]
+from firmware.compiler.graph import Graph, Node, Tensor
 
 
-def writer(graph: Graph, tensor: int) -> Node | None:
-    """Return the node that writes a tensor, None for an input or a constant."""
-    return next((node for node in graph.nodes if tensor in node.outputs), None)
+@dataclass(frozen=True)
+class Links:
+    """Who reads and who writes each tensor of one graph, looked up in one step."""
+
+    readers: Mapping[int, tuple[Node, ...]]
+    writers: Mapping[int, Node]
+    kept: frozenset[int]  # read from outside: outputs, and what states become
+
+    def read(self, tensor: int) -> tuple[Node, ...]:
+        """Return the nodes that read a tensor, in order, each once."""
+        return self.readers.get(tensor, ())
+
+    def only(self, tensor: int, op: str = "") -> Node | None:
+        """Return the one node (of this op) that reads a tensor, None when there is another reader."""
+        found = self.read(tensor)
+        single = len(found) == 1 and tensor not in self.kept
+        return found[0] if single and op in ("", found[0].op) else None
+
+    def writer(self, tensor: int, *ops: str) -> Node | None:
+        """Return the node (of one of these ops) that writes a tensor, None for an input or a constant."""
+        found = self.writers.get(tensor)
+        return found if found is not None and (not ops or found.op in ops) else None
+
+
+def links(graph: Graph) -> Links:
+    """Return the index of a graph."""
+    readers: dict[int, list[Node]] = {}
+    writers: dict[int, Node] = {}
+    for node in graph.nodes:
+        for index in dict.fromkeys(node.inputs):
+            readers.setdefault(index, []).append(node)
+        writers.update(dict.fromkeys(node.outputs, node))
+    return Links({index: tuple(nodes) for index, nodes in readers.items()}, writers, kept(graph))
+
+
+def kept(graph: Graph) -> frozenset[int]:
+    """Return the tensors that are read after a run: outputs, and what states become."""
+    return frozenset(graph.outputs) | {state.written for state in graph.states}
+
+
+def add_tensors(graph: Graph, new: Iterable[Tensor]) -> Graph:
+    """Return the graph with tensors put behind the others."""
+    return replace(graph, tensors=(*graph.tensors, *new))
 
 
 def redirect(graph: Graph, instead: Mapping[int, int]) -> Graph:
@@ -32,10 +67,10 @@ def redirect(graph: Graph, instead: Mapping[int, int]) -> Graph:
 
 def drop_unused(graph: Graph) -> Graph:
     """Return the graph without nodes whose outputs nobody reads."""
-    needed = set(graph.outputs)
-    kept: list[Node] = []
+    needed = set(kept(graph))
+    remaining: list[Node] = []
     for node in reversed(graph.nodes):
         if needed.intersection(node.outputs):
             needed.update(node.inputs)
-            kept.append(node)
-    return replace(graph, nodes=tuple(reversed(kept)))
+            remaining.append(node)
+    return replace(graph, nodes=tuple(reversed(remaining)))
