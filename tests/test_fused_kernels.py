@@ -21,7 +21,7 @@ from firmware.compiler.passes.transposes import drop_transposes
 @st.composite
 def attentions(draw: Any) -> tuple[bytes, list[tuple[int, ...]]]:
     """Draw attention of several heads: which operands are transposed, sizes, a scale between or none."""
-    heads, rows, columns = draw(st.integers(1, 3)), draw(st.integers(1, 30)), draw(st.integers(1, 12))
+    heads, rows, columns = draw(st.integers(1, 3)), draw(st.integers(1, 40)), draw(st.integers(1, 40))
     depth, width = draw(st.sampled_from([1, 2, 4, 5])), draw(st.sampled_from([1, 2, 4, 5]))
     nodes: list[tfl.Op] = []
 
@@ -84,7 +84,9 @@ def _of_one_input(
 def test_attention_gives_the_bytes_of_the_chain(drawn: tuple[bytes, Any]) -> None:
     graph = fused(drawn[0])
     made = [node for node in graph.nodes if node.op.startswith("EAR_ATTENTION")]
-    assert len(made) == 1
+    if not made:  # a few scores take less than the kernel's copies of k and v
+        assert max(graph.tensors[i].bytes for node in graph.nodes for i in node.outputs) < 2048
+        return
     plan_of = made[0].options["plan"]
     assert 1 <= plan_of.block <= plan_of.rows
     shape = graph.tensors[graph.inputs[0]].shape
@@ -118,6 +120,28 @@ def test_scores_are_never_whole() -> None:
         plan.plan(made) for made in (passes.unfused(read_tflite.read(model, "net")), fused(model))
     )
     assert plain.arena > 2 * 98 * 98 > whole.arena
+
+
+@given(st.sampled_from(["RELU", "RELU6", "QUANTIZE"]), st.floats(0.02, 0.3), st.integers(-128, 40), st.data())
+@quick
+def test_an_activation_behind_sums_rounds_once(name: str, scale: float, zero: int, data: Any) -> None:
+    """Nearer to the real product than product, rounding, activation, rounding."""
+    x, h, y = q8("x", (1, 12), 0.05, 3), q8("h", (1, 30), 0.11, -5), q8("y", (1, 30), scale, zero)
+    w = tfl.constant("w", int8(data.draw, (30, 12), -127), "int8", 0.004, 0)
+    nodes = [tfl.Op("FULLY_CONNECTED", [x, w], [h], {}, 4), tfl.Op(name, [h], [y])]
+    model = tfl.model([x], nodes, [], [y])
+    graph, plain = fused(model), passes.unfused(read_tflite.read(model, "net"))
+    assert ops_of(graph) == ["FULLY_CONNECTED"]
+    q = int8(data.draw, (1, 12))
+    real = ((q.astype(float) - 3) * np.float32(0.05)) @ (np.asarray(w.data, float) * np.float32(0.004)).T
+    real = np.clip(real, {"QUANTIZE": -np.inf}.get(name, 0), 6 if name == "RELU6" else np.inf)
+    errors = []
+    for made in (graph, plain):
+        steps = interp.run(made, [q])[0].astype(float) - zero
+        errors.append(np.abs(steps * np.float32(scale) - real))
+    assert errors[0].mean() <= errors[1].mean() + 1e-2 * scale  # TFLM's factor is rounded twice
+    assert errors[0].max() <= errors[1].max() + 1e-2 * scale
+    same_in_c(graph, 2)
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(0, 62))

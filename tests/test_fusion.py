@@ -53,7 +53,7 @@ def others(x: Any) -> Any:
     from keras import layers, ops
 
     d = layers.Dense(16)(x)
-    joined = layers.MultiHeadAttention(2, 4)(d, d) + ops.cumsum(layers.Dense(16)(x), axis=1) * 0.2
+    joined = layers.MultiHeadAttention(4, 2)(d, d) + ops.cumsum(layers.Dense(16)(x), axis=1) * 0.2
     return ops.mean(joined, axis=1)
 
 

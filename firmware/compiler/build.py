@@ -93,7 +93,7 @@ def compile_model(
         UserError: it does not fit the board, the compiler is missing, or `out` cannot be written.
     """
     start = time.perf_counter()
-    _, graph, streamed = lower(model, name, unit_of(board), hop, board.app_size)
+    window, graph, streamed = lower(model, name, unit_of(board), hop, board.app_size)
     planned = plan(graph, regions(graph, board))
     check_fits(graph, planned, board, frontend_tables)
     text = emit.emit(graph, planned, frontend_tables)
@@ -121,7 +121,7 @@ def compile_model(
         if bundle is not None:
             _write_json(made / "bundle.json", bundle)
         _write_json(made / "build.json", record)
-    return load(out)
+    return _read(out, record, model, window, graph, planned)
 
 
 def load(path: Path) -> Build:
@@ -134,17 +134,24 @@ def load(path: Path) -> Build:
     board = load_board(record["board"])
     model = (path / "model.tflite").read_bytes()
     hop = record["stream"] and record["stream"]["rows"]
-    window, graph, streamed = lower(model, record["name"], unit_of(board), hop, board.app_size)
+    window, graph, _ = lower(model, record["name"], unit_of(board), hop, board.app_size)
+    return _read(path, record, model, window, graph, plan(graph, regions(graph, board)))
+
+
+def _read(
+    path: Path, record: Mapping[str, Any], model: bytes, window: Graph, graph: Graph, planned: Plan
+) -> Build:
+    """Return the build in a directory whose record and model are at hand."""
     return Build(
         path=path,
-        board=board,
+        board=load_board(record["board"]),
         name=record["name"],
         window=window,
         graph=graph,
-        plan=plan(graph, regions(graph, board)),
+        plan=planned,
         model=model,
         frontend=record["frontend"],
-        stream=streamed,
+        stream=record["stream"],
         labels=tuple(record["labels"]),
         image=(path / "firmware.bin").read_bytes(),
         boot=(path / "boot.bin").read_bytes(),

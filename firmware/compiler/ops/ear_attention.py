@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from firmware.compiler import ops
 from firmware.compiler.graph import Array, Graph, Node, Tensor
-from firmware.compiler.operands import c_list, lead
+from firmware.compiler.operands import c_list, lead, product
 from firmware.compiler.ops import Call, Op, refuse
 
 LOOPS = 3  # merged stack axes
@@ -50,6 +50,18 @@ class Plan:
         blocks = max(1, self.rows // (2 * self.depth + self.width))
         even = -(-self.rows // blocks)
         return min(self.rows, even + even % 2)  # kernels take two rows at a time
+
+    @property
+    def bytes(self) -> int:
+        """Return the scratch memory of the kernel itself: k, v, and q, scores and result of a block."""
+        sizes = (self.columns * self.depth, self.columns * self.width, self.block * self.depth,
+                 self.block * self.columns, self.block * self.width)  # fmt: skip
+        return sum(-(-size // ALIGNED) * ALIGNED for size in sizes)
+
+    @property
+    def saves(self) -> bool:
+        """Tell whether the scores of all heads would take more than that."""
+        return product(self.stack) * self.rows * self.columns > self.bytes
 
 
 def _chain(node: Node) -> tuple[Node, ...]:
@@ -132,14 +144,7 @@ def _call(graph: Graph, node: Node) -> Call:
     fields += [f".{name} = {getattr(p, name)}" for name in ("rows", "columns", "depth", "width", "block")]
     shape = "((struct ear_attention){ " + ", ".join(fields) + " })"
     between = "(" + ", ".join(step.arguments[0] for step in steps[1:-1]) + ")"
-    sizes = (
-        p.columns * p.depth,
-        p.columns * p.width,
-        p.block * p.depth,
-        p.block * p.columns,
-        p.block * p.width,
-    )
-    scratch = sum(-(-size // ALIGNED) * ALIGNED for size in sizes) + max(step.scratch for step in steps)
+    scratch = p.bytes + max(step.scratch for step in steps)
     arguments = ("{in0}", "{in1}", "{in2}", "{out0}", "{scratch}", shape)
     constants = {name: data for step in steps for name, data in step.constants.items()}
     texts = (steps[0].arguments[0], between, steps[-1].arguments[0])

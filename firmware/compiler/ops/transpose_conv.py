@@ -9,6 +9,7 @@ kernels/transpose_conv.h.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -24,6 +25,7 @@ from firmware.compiler.ops.transpose import damaged, integers
 WHERE = convolution.Operands(axis=0, input=2, weights=1, bias=3)
 
 MAX_STEP = 1 << 15
+GAPS = 64  # phases without a tap, of which each costs a filter of zeros
 
 
 def _strides(node: Node) -> tuple[int, int]:
@@ -56,6 +58,9 @@ def _check(graph: Graph, node: Node) -> None:
         raise damaged(graph, node, f"its output has shape {y.shape}, not {integers(graph, node, 0, 4)}")
     if not all(0 < stride < MAX_STEP for stride in _strides(node)):
         raise damaged(graph, node, f"strides {_strides(node)}")
+    if math.prod(_strides(node)) > math.prod(weights.shape[1:3]) + GAPS:
+        what = f"strides {_strides(node)} leave gaps between filters of {weights.shape[1:3]}"
+        raise refuse(graph, node, what, "make the filter as long as the stride")
     _padding(graph, node)
     if x.dtype == "int16" and len(node.inputs) > 3 and not _whole(graph, node).wide:
         raise refuse(graph, node, "int16 with a bias of 32 bits", "convert it again with a bias of 64 bits")

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from firmware.compiler.graph import Graph, Unit
 from firmware.compiler.order import order
+from firmware.compiler.passes.activations import fold_activations
 from firmware.compiler.passes.attention import fuse_attention
 from firmware.compiler.passes.borders import strip_borders
 from firmware.compiler.passes.check import check
@@ -34,6 +35,7 @@ EXACT: tuple[Pass, ...] = (  # every byte stays as it was
     check,
 )
 FUSIONS: tuple[Pass, ...] = (
+    fold_activations,
     fuse_norms,
     table_chains,
     fuse_attention,

@@ -23,7 +23,7 @@ class Source:
 
 
 def fuse_attention(graph: Graph) -> Graph:
-    """Return the graph with BATCH_MATMUL, SOFTMAX, BATCH_MATMUL joined wherever nobody else reads between."""
+    """Return the graph with BATCH_MATMUL, SOFTMAX, BATCH_MATMUL joined where that saves memory."""
     found = links(graph)
     made: dict[int, Node] = {}
     for node in graph.nodes:
@@ -62,6 +62,8 @@ def _node(graph: Graph, found: Links, scores: Node, between: tuple[Node, ...], v
     if any(len(part.steps) != rank for part in (q, k, v)):
         return None
     plan = _plan(graph, scores, values, (q, k, v), _result_steps(graph, y, after))
+    if not plan.saves:
+        return None
     chain = (*q.transpose, *k.transpose, *v.transpose, scores, *between, values, *after)
     options = {"chain": chain, "plan": plan}
     node = Node(ear_attention.name(plan), (q.tensor, k.tensor, v.tensor), (y,), options, 1, values.name)
