@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,9 @@ from hypothesis import strategies as st
 
 from firmware.compiler import build, interp, passes, read_tflite
 from firmware.compiler.graph import Graph, Quantisation, Tensor
-from firmware.compiler.plan import ALIGN, Plan, plan
+from firmware.compiler.ops import OPS, lowered
+from firmware.compiler.placement import ALIGN
+from firmware.compiler.plan import Plan, plan
 
 Q = (0.1, 3)
 
@@ -45,14 +49,24 @@ def graphs(draw: st.DrawFn) -> Graph:
     return passes.run(read_tflite.read(tfl.model([values[0]], nodes, [], [values[-1]]), "drawn"))
 
 
+def behind(graph: Graph, planned: Plan, step: int, writer: int, reader: int) -> float:
+    """Return how far before the input at `reader` that node may write at `writer`, infinity for never."""
+    node = graph.nodes[step]
+    places = {"out0": planned.offsets.get(node.outputs[0]), "scratch": planned.scratch[step]}
+    over = {} if OPS[node.op].alias else lowered(graph, node).over
+    if planned.offsets.get(node.inputs[0]) != reader:
+        return math.inf
+    return min((n for name, n in over.items() if places[name] == writer), default=math.inf)
+
+
 def check(graph: Graph, planned: Plan) -> None:
     """Assert the rules that every plan keeps."""
     assert planned.arena >= planned.lower_bound > 0
     assert len(planned.lifetimes) == len(graph.nodes) == len(planned.scratch)
-    for alive in planned.lifetimes:
-        assert sum(size for _, _, size in alive) <= planned.lower_bound
-        for (_, first, size), (_, second, _) in itertools.pairwise(sorted(alive, key=lambda block: block[1])):
-            assert first + size <= second
+    for step, alive in enumerate(planned.lifetimes):
+        assert max(place + size for _, place, size in alive) <= planned.arena
+        for (_, first, size), (_, second, _) in itertools.combinations(sorted(alive, key=itemgetter(1)), 2):
+            assert first + size <= second or second - first >= behind(graph, planned, step, first, second)
     for index, offset in planned.offsets.items():
         assert offset % ALIGN == 0
         assert offset + graph.tensors[index].bytes <= planned.arena
@@ -83,11 +97,15 @@ def test_the_same_graph_gives_the_same_plan(kws_model: Path) -> None:
     check(graph, plan(graph))
 
 
-@pytest.mark.parametrize("name", ["kws_ref_model", "ad01_int8"])
-def test_real_models_reach_the_lower_bound(shared: Path, name: str) -> None:
+@pytest.mark.parametrize(("name", "share"), [("kws_ref_model", 1.4), ("ad01_int8", 1.0)])
+def test_real_models_come_near_the_lower_bound(shared: Path, name: str, share: float) -> None:
+    """Outputs lie over inputs: kws takes less than its largest input and output together."""
     graph = passes.run(read_tflite.read((shared / "models" / f"{name}.tflite").read_bytes(), name))
     planned = plan(graph)
-    assert planned.arena == planned.lower_bound
+    assert planned.lower_bound <= planned.arena <= share * planned.lower_bound
+    check(graph, planned)
+    pairs = (sum(graph.tensors[i].bytes for i in (n.inputs[0], n.outputs[0])) for n in graph.nodes)
+    assert planned.arena <= max(pairs)
 
 
 def chain(kind: str) -> Graph:

@@ -10,6 +10,7 @@ from firmware.compiler.ops import OPS, lowered
 
 WORK = 4096  # nodes times orders that are followed at once: bounds the time on large graphs
 MAX_BEAM = 32
+MAX_READY = 64  # nodes that are tried next, of all that could be
 
 
 @dataclass(frozen=True)
@@ -28,10 +29,9 @@ class _Costs:
 
 @dataclass(frozen=True)
 class _Prefix:
-    """The first nodes of an order: `done` as bits, who is `ready`, bytes alive now and at worst."""
+    """The first nodes of an order: `done` as bits, bytes alive now and at worst, the `last` of them."""
 
     done: int
-    ready: tuple[int, ...]
     alive: int
     peak: int
     last: int
@@ -40,25 +40,31 @@ class _Prefix:
 
 def order(graph: Graph) -> Graph:
     """Return the graph with its nodes in the order of least peak memory that was found, or as it is."""
-    if len(graph.nodes) < 3:
+    if not 3 <= len(graph.nodes) <= WORK:
         return graph
     costs = _costs(graph)
-    given = _first(graph, costs)
-    best = _first(graph, costs)
+    first = given = _first(graph, costs)
     for node in range(len(graph.nodes)):
         given = _next(costs, given, node)
-    beam = [best]
+    beam = [(first, tuple(i for i, needs in enumerate(costs.needs) if not needs))]
     width = max(1, min(MAX_BEAM, WORK // len(graph.nodes)))
     for _ in graph.nodes:
-        reached: dict[int, _Prefix] = {}
-        for prefix in beam:
-            for node in prefix.ready:
+        reached: dict[int, tuple[_Prefix, tuple[int, ...]]] = {}
+        for prefix, ready in beam:
+            for node in ready[-MAX_READY:]:
                 made = _next(costs, prefix, node)
                 rival = reached.get(made.done)
-                if made.peak < given.peak and (rival is None or _cost(made) < _cost(rival)):
-                    reached[made.done] = made
-        beam = sorted(reached.values(), key=_cost)[:width]
-    return replace(graph, nodes=tuple(graph.nodes[i] for i in _path(beam[0]))) if beam else graph
+                if made.peak < given.peak and (rival is None or _cost(made) < _cost(rival[0])):
+                    reached[made.done] = made, ready
+        best = sorted(reached.values(), key=lambda found: _cost(found[0]))[:width]
+        beam = [(made, _ready(costs, made, ready)) for made, ready in best]
+    return replace(graph, nodes=tuple(graph.nodes[i] for i in _path(beam[0][0]))) if beam else graph
+
+
+def _ready(costs: _Costs, prefix: _Prefix, before: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the nodes that can come next, of those that could before the prefix's last and those it frees."""
+    freed = (i for i in costs.users[prefix.last] if not costs.needs[i] & ~prefix.done)
+    return (*(i for i in before if i != prefix.last), *freed)
 
 
 def _cost(prefix: _Prefix) -> tuple[int, int, int]:
@@ -76,8 +82,7 @@ def _path(prefix: _Prefix) -> list[int]:
 
 def _first(graph: Graph, costs: _Costs) -> _Prefix:
     alive = sum(costs.bytes[i] for i in graph.inputs)
-    ready = tuple(i for i, needs in enumerate(costs.needs) if not needs)
-    return _Prefix(0, ready, alive, alive, -1, None)
+    return _Prefix(0, alive, alive, -1, None)
 
 
 def _next(costs: _Costs, prefix: _Prefix, node: int) -> _Prefix:
@@ -88,9 +93,7 @@ def _next(costs: _Costs, prefix: _Prefix, node: int) -> _Prefix:
     shared = made if over in dead and costs.bytes[over] == made else 0
     peak = max(prefix.peak, prefix.alive + made - shared + costs.scratch[node])
     alive = prefix.alive + made - sum(costs.bytes[m] for m in dead)
-    freed = tuple(i for i in costs.users[node] if not costs.needs[i] & ~done)
-    ready = (*(i for i in prefix.ready if i != node), *freed)
-    return _Prefix(done, ready, alive, peak, node, prefix)
+    return _Prefix(done, alive, peak, node, prefix)
 
 
 def _costs(graph: Graph) -> _Costs:

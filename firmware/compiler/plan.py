@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
-import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from firmware.compiler.graph import Graph, Node
 from firmware.compiler.ops import OPS, lowered
-
-ALIGN = 4  # bytes: kernels read whole words
-WORK = 1 << 20  # block comparisons spent on shuffled orders, when the sorted ones miss the lower bound
+from firmware.compiler.placement import Block, Problem, aligned, best, bound, end, fill
 
 
 @dataclass(frozen=True)
@@ -43,16 +39,6 @@ class Plan:
         return arena, offset
 
 
-@dataclass(frozen=True)
-class _Block:
-    """Memory that is alive from node `first` to node `last`, both included; -1 is before the first node."""
-
-    name: str
-    bytes: int
-    first: int
-    last: int
-
-
 def plan(graph: Graph, regions: Sequence[int] = ()) -> Plan:
     """Return the smallest arena found: greedy placement in several orders, then in shuffled ones.
 
@@ -67,8 +53,9 @@ def plan(graph: Graph, regions: Sequence[int] = ()) -> Plan:
     blocks = _blocks(graph, storage)
     keys = list(blocks)
     items = [blocks[key] for key in keys]
-    bound = _bound(items, len(graph.nodes))
-    places, arenas = _regions(items, bound, regions, _heat(graph, storage, keys))
+    problem = Problem(items, _overwriting(graph, storage, keys, blocks))
+    least = bound(problem, len(graph.nodes))
+    places, arenas = _regions(problem, least, regions, _heat(graph, storage, keys))
     where = dict(zip(keys, places, strict=True))
     return Plan(
         offsets={index: where["tensor", root] for index, root in storage.items()},
@@ -76,41 +63,49 @@ def plan(graph: Graph, regions: Sequence[int] = ()) -> Plan:
         scratch=tuple(where.get(("scratch", i)) for i in range(len(graph.nodes))),
         arenas=arenas,
         state=state_bytes,
-        lower_bound=bound,
+        lower_bound=least,
         lifetimes=_lifetimes(items, places, len(graph.nodes)),
     )
 
 
 def _regions(
-    items: Sequence[_Block], bound: int, regions: Sequence[int], heat: Sequence[float]
+    problem: Problem, least: int, regions: Sequence[int], heat: Sequence[float]
 ) -> tuple[list[int], tuple[int, ...]]:
     """Return (offsets through all arenas, bytes of each arena)."""
-    places = _best(items, bound)
-    size = _end(items, places)
+    items = problem.blocks
+    places = best(problem, least)
+    size = end(items, places)
     if len(regions) < 2 or size <= regions[0]:
         return places, (size,)
     hottest = sorted(range(len(items)), key=lambda i: (-heat[i], i))
-    first = _fill(items, hottest, regions[0])
+    first = fill(problem, hottest, regions[0])
     rest = [i for i in range(len(items)) if i not in first]
-    inner, arenas = _regions([items[i] for i in rest], 0, regions[1:], [heat[i] for i in rest])
-    used = _aligned(max((place + items[i].bytes for i, place in first.items()), default=0))
+    inner, arenas = _regions(problem.part(rest), 0, regions[1:], [heat[i] for i in rest])
+    used = aligned(max((place + items[i].bytes for i, place in first.items()), default=0))
     for i, place in zip(rest, inner, strict=True):
         first[i] = used + place
     return [first[i] for i in range(len(items))], (used, *arenas)
 
 
-def _fill(items: Sequence[_Block], order: Sequence[int], limit: int) -> dict[int, int]:
-    """Return the offsets of those blocks that, each in turn, still found a place below the limit."""
-    places: dict[int, int] = {}
-    for i in order:
-        at = 0
-        for other, place in sorted(places.items(), key=lambda pair: pair[1]):
-            meets = items[other].first <= items[i].last and items[i].first <= items[other].last
-            if meets and place < at + items[i].bytes and at < place + items[other].bytes:
-                at = place + items[other].bytes
-        if at + items[i].bytes <= limit:
-            places[i] = at
-    return places
+def _overwriting(
+    graph: Graph,
+    storage: Mapping[int, int],
+    keys: Sequence[tuple[str, int]],
+    blocks: Mapping[tuple[str, int], Block],
+) -> dict[tuple[int, int], int]:
+    """Return which blocks may lie over the input of their node, as Problem.over: the input ends there."""
+    number = {key: i for i, key in enumerate(keys)}
+    found = {}
+    for step, node in enumerate(graph.nodes):
+        over = {} if OPS[node.op].alias else lowered(graph, node).over
+        reader = "tensor", storage.get(node.inputs[0], -1)
+        if not over or reader not in blocks or blocks[reader].last != step:
+            continue
+        for name, behind in over.items():
+            writer = ("scratch", step) if name == "scratch" else ("tensor", storage[node.outputs[0]])
+            if writer in blocks and writer != reader and blocks[writer].first == step:
+                found[number[writer], number[reader]] = aligned(behind)
+    return found
 
 
 def _heat(graph: Graph, storage: Mapping[int, int], keys: Sequence[tuple[str, int]]) -> list[float]:
@@ -129,21 +124,8 @@ def _heat(graph: Graph, storage: Mapping[int, int], keys: Sequence[tuple[str, in
     return [work.get(key, 0) / size.get(key, 1) for key in keys]
 
 
-def _end(items: Sequence[_Block], places: Sequence[int]) -> int:
-    return max((place + item.bytes for place, item in zip(places, items, strict=True)), default=0)
-
-
-def _bound(items: Sequence[_Block], nodes: int) -> int:
-    """Return the bytes that are alive at once at the worst node, or before the first or after the last."""
-    change = [0] * (nodes + 3)  # from the node before, starting before the first
-    for item in items:
-        change[item.first + 1] += item.bytes
-        change[item.last + 2] -= item.bytes
-    return max(itertools.accumulate(change))
-
-
 def _lifetimes(
-    items: Sequence[_Block], places: Sequence[int], nodes: int
+    items: Sequence[Block], places: Sequence[int], nodes: int
 ) -> tuple[tuple[tuple[str, int, int], ...], ...]:
     alive: list[list[tuple[str, int, int]]] = [[] for _ in range(nodes)]
     for place, item in sorted(zip(places, items, strict=True), key=_by_place):
@@ -157,11 +139,11 @@ def _states(graph: Graph) -> tuple[dict[int, int], int]:
     offsets, total = {}, 0
     for state in graph.states:
         offsets[state.read] = total
-        total += _aligned(graph.tensors[state.read].bytes)
+        total += aligned(graph.tensors[state.read].bytes)
     return offsets, total
 
 
-def _by_place(pair: tuple[int, _Block]) -> tuple[int, int]:
+def _by_place(pair: tuple[int, Block]) -> tuple[int, int]:
     return pair[0], pair[1].first
 
 
@@ -225,79 +207,20 @@ def _last_reads(graph: Graph) -> dict[int, int]:
     return {**last, **dict.fromkeys(ends, len(graph.nodes))}
 
 
-def _blocks(graph: Graph, storage: Mapping[int, int]) -> dict[tuple[str, int], _Block]:
+def _blocks(graph: Graph, storage: Mapping[int, int]) -> dict[tuple[str, int], Block]:
     last, born = _last_reads(graph), dict.fromkeys(graph.inputs, -1)
     for step, node in enumerate(graph.nodes):
         born.update(dict.fromkeys(node.outputs, step))
-    blocks: dict[tuple[str, int], _Block] = {}
+    blocks: dict[tuple[str, int], Block] = {}
     for index, root in storage.items():
         known = blocks.get(("tensor", root))
         tensor = graph.tensors[index]
-        size, first, end = _aligned(tensor.bytes), born[index], last[index]
+        size, first, end = aligned(tensor.bytes), born[index], last[index]
         if known is not None:
             size, first, end = max(size, known.bytes), min(first, known.first), max(end, known.last)
-        blocks["tensor", root] = _Block(known.name if known else tensor.name.split(";")[0], size, first, end)
+        blocks["tensor", root] = Block(known.name if known else tensor.name.split(";")[0], size, first, end)
     for step, node in enumerate(graph.nodes):
         scratch = 0 if OPS[node.op].alias else lowered(graph, node).scratch
         if scratch:
-            blocks["scratch", step] = _Block(f"scratch of {node.name}", _aligned(scratch), step, step)
+            blocks["scratch", step] = Block(f"scratch of {node.name}", aligned(scratch), step, step)
     return blocks
-
-
-def _aligned(size: int) -> int:
-    return -(-size // ALIGN) * ALIGN
-
-
-def _best(items: Sequence[_Block], bound: int) -> list[int]:
-    orders: tuple[Callable[[_Block], tuple[int, ...]], ...] = (
-        lambda b: (-b.bytes, b.first),
-        lambda b: (-(b.last - b.first), -b.bytes),
-        lambda b: (-b.bytes * (b.last - b.first + 1), b.first),
-        lambda b: (b.first, -b.bytes),
-        lambda b: (-b.last, -b.bytes),
-    )
-    best: list[int] = []
-    size = 0
-    generator = random.Random(0)
-    rivals = _rivals(items)
-    tries = min(400, WORK // (1 + sum(map(len, rivals))))
-    for attempt in range(len(orders) + tries):
-        order = list(range(len(items)))
-        if attempt < len(orders):
-            order.sort(key=lambda i: orders[attempt](items[i]))
-        else:
-            order.sort(key=lambda i: -items[i].bytes * generator.uniform(0.3, 1.0))
-        places = _place(items, order, rivals)
-        total = max(place + item.bytes for place, item in zip(places, items, strict=True))
-        if not best or total < size:
-            best, size = places, total
-        if size == bound:
-            break
-    return best
-
-
-def _rivals(items: Sequence[_Block]) -> list[list[int]]:
-    """Return, for each block, those that are alive at a same node."""
-    rivals: list[list[int]] = [[] for _ in items]
-    alive: list[int] = []
-    for i in sorted(range(len(items)), key=lambda i: items[i].first):
-        alive = [j for j in alive if items[j].last >= items[i].first]
-        for j in alive:
-            rivals[i].append(j)
-            rivals[j].append(i)
-        alive.append(i)
-    return rivals
-
-
-def _place(items: Sequence[_Block], order: Sequence[int], rivals: Sequence[Sequence[int]]) -> list[int]:
-    """Return the offsets when each block in turn takes the lowest place that its rivals leave free."""
-    places = [-1] * len(items)
-    for i in order:
-        taken = sorted((places[j], places[j] + items[j].bytes) for j in rivals[i] if places[j] >= 0)
-        at = 0
-        for start, stop in taken:
-            if at + items[i].bytes <= start:
-                break
-            at = max(at, stop)
-        places[i] = at
-    return places

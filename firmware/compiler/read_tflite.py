@@ -17,6 +17,7 @@ MAX_OPERANDS = 4096
 MAX_SUBGRAPHS = 64
 MAX_PARTS = 1 << 16  # tensors, or nodes, of all subgraphs
 SILENT = ("ASSIGN_VARIABLE", "CALL_ONCE")  # ops without outputs
+LARGEST = 1e8  # number among the options of an op
 SCHEMA_VERSION = 3
 
 
@@ -211,4 +212,7 @@ def _option(options: Table | None, slot: int, kind: str, default: str) -> Any:
             raise BrokenError(f"an op has the {kind} {found}")
         return ENUMS[kind][found]
     typed = bool(int(default)) if kind == "bool" else float(default) if kind == "f32" else int(default)
-    return typed if options is None else options.scalar(slot, kind, typed)
+    found = typed if options is None else options.scalar(slot, kind, typed)
+    if kind == "f32" and not abs(found) <= LARGEST:
+        raise BrokenError(f"an op has the option {found} (up to {LARGEST:g} is read)")
+    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from firmware.compiler.convolution import Channels, Window
@@ -44,8 +45,8 @@ class Layout:
     packed: int  # for the unit's own kernel, and what it must know; 0: plain order, for the portable one
     family: str = ""  # folder of the kernels when they are not those of int8 inputs and weights
 
-    def call(self, kernel: str, shape: str, channels: Channels) -> Call:
-        """Return the call of a layer's kernel on its literal `shape`."""
+    def call(self, kernel: str, shape: str, channels: Channels, over: Mapping[str, int]) -> Call:
+        """Return the call of a layer's kernel on its literal `shape`; `over` as in Call."""
         arguments = ("{in0}", "{weights}", "{channels}", "{out0}", "{scratch}")
         return Call(
             f"{self.family}/{kernel}" if self.family else kernel,
@@ -53,4 +54,5 @@ class Layout:
             {"weights": self.weights, "channels": self.channels},
             scratch=self.scratch,
             function=f"ear_{kernel}_{self.family}" if self.family else "",
+            over={} if self.family else over,
         )

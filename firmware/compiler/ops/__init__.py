@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 
 from firmware.compiler.graph import Array, Graph, ModelError, Node, Tensor
 
+SCALES = 1e-15, 1e8  # of a whole tensor: a ratio of three of them is a float32
+
 
 @dataclass(frozen=True)
 class Call:
@@ -25,6 +27,8 @@ class Call:
     constants: Mapping[str, Array] = field(default_factory=dict)  # static const arrays, named per node
     scratch: int = 0  # bytes of arena needed during the call only
     function: str = ""  # C function; "" means ear_<kernel>
+    # "out0" or "scratch" → bytes by which it must start before input 0 so that it may be written over it
+    over: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def symbol(self) -> str:
@@ -91,7 +95,11 @@ def per_tensor(graph: Graph, node: Node, value: Tensor) -> tuple[float, int]:
     if q is None or q.scale.size != 1:
         cure = "quantise the model to int8 with per-tensor activations"
         raise refuse(graph, node, f"tensor {value.name!r} has no single scale", cure)
-    return float(q.scale[0]), int(q.zero_point[0])
+    scale = float(q.scale[0])
+    if not SCALES[0] <= scale <= SCALES[1]:
+        what = f"tensor {value.name!r} has the scale {scale:.3g}, not one of {SCALES[0]:g} to {SCALES[1]:g}"
+        raise refuse(graph, node, what, "calibrate on data that reaches this tensor")
+    return scale, int(q.zero_point[0])
 
 
 def require_dtype(graph: Graph, node: Node, value: Tensor, *dtypes: str) -> None:

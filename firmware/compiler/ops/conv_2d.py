@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from firmware.compiler import convolution, layouts
+from firmware.compiler import convolution, layouts, overwriting
 from firmware.compiler.graph import Array, Graph, Node
 from firmware.compiler.layouts.layout import Product
 from firmware.compiler.ops import Call, Op, literal, output, per_tensor, refuse, require_constant, tensor
@@ -84,7 +84,8 @@ def call(graph: Graph, node: Node) -> Call:
         pad_rows=window.before[0],
         pad_columns=window.before[1],
     )
-    return layout.call("conv_2d", shape, channels)
+    over = overwriting.positions(graph.unit, x.shape, window, count) if depth == x.shape[3] else {}
+    return layout.call("conv_2d", shape, channels, over)
 
 
 def macs(graph: Graph, node: Node) -> int:

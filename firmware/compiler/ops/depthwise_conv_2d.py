@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from firmware.compiler import convolution, layouts
+from firmware.compiler import convolution, layouts, overwriting
 from firmware.compiler.graph import Array, Graph, Node
 from firmware.compiler.layouts.layout import Depthwise
 from firmware.compiler.ops import Call, Op, literal, output, per_tensor, refuse, require_constant, tensor
@@ -69,7 +69,8 @@ def call(graph: Graph, node: Node) -> Call:
         pad_rows=window.before[0],
         pad_columns=window.before[1],
     )
-    return layout.call("depthwise_conv_2d", shape, channels)
+    over = overwriting.positions(graph.unit, x.shape, window, y.shape[3], depthwise=True)
+    return layout.call("depthwise_conv_2d", shape, channels, over)
 
 
 def macs(graph: Graph, node: Node) -> int:

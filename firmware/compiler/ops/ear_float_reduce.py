@@ -21,7 +21,7 @@ from firmware.compiler.floats import (
     split_axes,
 )
 from firmware.compiler.graph import Array, Graph, Node
-from firmware.compiler.ops import Call, Op, literal, no_macs, output, refuse, require_constant, tensor
+from firmware.compiler.ops import Call, Op, literal, no_macs, output, refuse, require_integers, tensor
 
 REDUCTIONS = ("MEAN", "REDUCE_MAX", "REDUCE_MIN", "REDUCE_PROD", "SUM")
 ROWS = ("L2_NORMALIZATION", "LOG_SOFTMAX", "SOFTMAX")  # along the last axis, shape kept
@@ -35,8 +35,7 @@ def _name(node: Node) -> str:
 def _axes(graph: Graph, node: Node) -> frozenset[int]:
     if _name(node) in ROWS:
         return one_axis(graph, node, -1)
-    given = require_constant(graph, node, tensor(graph, node, 1)).reshape(-1)
-    return frozenset[int]().union(*(one_axis(graph, node, int(axis)) for axis in given))
+    return frozenset[int]().union(*(one_axis(graph, node, axis) for axis in require_integers(graph, node, 1)))
 
 
 def _sizes(graph: Graph, node: Node) -> tuple[int, int, int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from firmware.compiler import convolution, layouts
+from firmware.compiler import convolution, layouts, overwriting
 from firmware.compiler.graph import Array, Graph, Node
 from firmware.compiler.layouts.layout import Product
 from firmware.compiler.ops import Call, Op, literal, output, refuse, require_constant, tensor
@@ -57,7 +57,10 @@ def call(graph: Graph, node: Node) -> Call:
     )
     layout = layouts.product(graph.unit, product)
     shape = literal("ear_fully_connected", rows=rows, depth=depth, outputs=outputs)
-    return layout.call("fully_connected", shape, channels)
+    over = overwriting.products(graph.unit, rows, depth, outputs)
+    if rows == 1 and depth % 4 == 0 and layout.scratch:  # the row is widened once, from its start on
+        over = {**over, "scratch": layout.scratch - depth}
+    return layout.call("fully_connected", shape, channels, over)
 
 
 def macs(graph: Graph, node: Node) -> int:

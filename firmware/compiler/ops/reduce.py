@@ -23,8 +23,8 @@ from firmware.compiler.ops import (
     no_macs,
     output,
     refuse,
-    require_constant,
     require_dtype,
+    require_integers,
     tensor,
 )
 from firmware.compiler.ops.quantize import factor, only_output, quantised, same_dtype
@@ -36,10 +36,10 @@ LOOPS = 3  # kept axes, and reduced axes, that the kernel walks
 
 def _axes(graph: Graph, node: Node) -> frozenset[int]:
     shape = tensor(graph, node, 0).shape
-    given = require_constant(graph, node, tensor(graph, node, 1)).reshape(-1)
-    axes = [positive_axis(int(axis), len(shape)) for axis in given]
+    given = require_integers(graph, node, 1)
+    axes = [positive_axis(axis, len(shape)) for axis in given]
     if None in axes:
-        what = f"axis {given.tolist()} of a tensor with shape {shape}"
+        what = f"axis {given} of a tensor with shape {shape}"
         raise refuse(graph, node, what, "the file is damaged; export it again")
     return frozenset(axis for axis in axes if axis is not None)
 

@@ -95,4 +95,9 @@ def _strided_slice(graph: Graph, node: Node) -> View:
     )
 
 
+def view(graph: Graph, node: Node) -> View:
+    """Return what a SLICE or STRIDED_SLICE takes of its input, axis by axis."""
+    return (_slice if node.op == "SLICE" else _strided_slice)(graph, node)
+
+
 OPS = (view_op("SLICE", 6, _slice), view_op("STRIDED_SLICE", 8, _strided_slice))

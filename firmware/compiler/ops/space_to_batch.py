@@ -12,7 +12,7 @@ import numpy as np
 
 from firmware.compiler.graph import Array, Graph, Node, Tensor
 from firmware.compiler.operands import c_list, product
-from firmware.compiler.ops import Call, Op, no_macs, output, refuse, require_constant, tensor
+from firmware.compiler.ops import Call, Op, no_macs, output, refuse, tensor
 from firmware.compiler.ops.quantize import only_output
 from firmware.compiler.ops.transpose import damaged, integers, moves_bytes
 
@@ -47,10 +47,10 @@ def _blocks(graph: Graph, node: Node) -> Blocks:
         cure = "reshape it to (batch, rows, columns, channels)"
         raise refuse(graph, node, f"shapes {x.shape} → {y.shape} have not one or two spatial axes", cure)
     block = integers(graph, node, 1, spatial)
-    around = require_constant(graph, node, tensor(graph, node, 2))
-    if around.shape != (spatial, 2) or min(block) < 1 or around.min() < 0 or around.max() > 1 << 20:
-        raise damaged(graph, node, f"blocks {block} with a border {around.tolist()}")
-    pairs = [(int(a), int(b)) for a, b in around]
+    around = integers(graph, node, 2, 2 * spatial)
+    if min(block) < 1 or min(around) < 0 or max(around) > 1 << 20:
+        raise damaged(graph, node, f"blocks {block} with a border {around}")
+    pairs = [(around[i], around[i + 1]) for i in range(0, len(around), 2)]
     spread, parts = (x, y) if node.op == "SPACE_TO_BATCH_ND" else (y, x)
     images, rows, columns, depth = _planes(spread)
     made = Blocks(

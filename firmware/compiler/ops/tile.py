@@ -9,7 +9,7 @@ import numpy as np
 
 from firmware.compiler.graph import Graph, Node
 from firmware.compiler.operands import broadcast_strides, positive_axis, strides
-from firmware.compiler.ops import output, require_constant, tensor
+from firmware.compiler.ops import output, require_integers, tensor
 from firmware.compiler.ops.transpose import View, damaged, integers, view_op
 
 
@@ -46,7 +46,7 @@ def _tile(graph: Graph, node: Node) -> View:
 
 def _reverse(graph: Graph, node: Node) -> View:
     shape = tensor(graph, node, 0).shape
-    given = [int(axis) for axis in require_constant(graph, node, tensor(graph, node, 1)).reshape(-1)]
+    given = require_integers(graph, node, 1)
     axes = [positive_axis(axis, len(shape)) for axis in given]
     if None in axes or len(set(axes)) < len(axes):
         raise damaged(graph, node, f"axes {given} of {shape}")

@@ -8,6 +8,8 @@ from firmware.compiler.graph import Array, Graph, ModelError, Node
 from firmware.compiler.ops import OPS
 
 MAX_ELEMENTS = 1 << 20  # of a folded value: a bigger one would not fit a device, and may be hostile
+MAX_BYTES = 1 << 26  # of all folded values
+MAX_MACS = 1 << 30  # of a folded node
 
 
 def fold_constants(graph: Graph) -> Graph:
@@ -17,11 +19,14 @@ def fold_constants(graph: Graph) -> Graph:
     """
     tensors = list(graph.tensors)
     kept = []
+    spent = 0
     for node in graph.nodes:
         now = replace(graph, tensors=tuple(tensors))
-        if not _foldable(now, node):
+        size = sum(tensors[i].bytes for i in node.outputs)
+        if spent + size > MAX_BYTES or not _foldable(now, node):
             kept.append(node)
             continue
+        spent += size
         inputs: list[Array] = [tensors[i].data if i >= 0 else None for i in node.inputs]  # type: ignore[misc]
         made = OPS[node.op].meaning(now, node, inputs)
         for index, value in zip(node.outputs, made, strict=True):
@@ -41,4 +46,4 @@ def _foldable(graph: Graph, node: Node) -> bool:
         op.check(graph, node)
     except ModelError:
         return False
-    return True
+    return op.macs(graph, node) <= MAX_MACS

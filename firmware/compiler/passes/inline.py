@@ -134,7 +134,7 @@ class _Inliner:
         for node in graph.nodes:
             self.visits += 1 + len(node.inputs) + len(node.outputs)
             if self.visits > MAX_VISITS or len(self.nodes) > MAX_NODES:
-                raise refuse(graph, node, f"its loops unroll to more than {MAX_NODES} nodes", UNROLL)
+                raise refuse(graph, node, f"the model has more than {MAX_NODES} nodes, its loops unrolled", UNROLL)
             _STEPS.get(node.op, _Scope.plain)(scope, node)
         return [scope.value(i) for i in graph.outputs]
 

@@ -94,7 +94,7 @@ def _joined(graph: Graph, node: Node, parts: Mapping[int, Chain]) -> Chain | Non
         channels = graph.tensors[node.outputs[0]].shape[-1:]
         if constant is None or (constant.size != 1 and constant.shape[-1:] != channels):
             return None
-        if constant.size not in (1, *channels):
+        if constant.size not in (1, *channels) or constant.size > MAX_TABLES:
             return None
         operands.append(constant.reshape(1 if constant.size == 1 else (1, -1)))
     wide = any(operand.ndim > 1 for operand in operands)
@@ -126,7 +126,7 @@ def _worth(graph: Graph, found: Links, chains: Mapping[int, Chain], node: Node, 
     )
     if inside and node.outputs[0] not in found.kept:
         return False
-    return chain.values.ndim == 1 or (not chain.linear and chain.values.shape[1] <= MAX_TABLES)
+    return chain.values.ndim == 1 or not chain.linear
 
 
 def _table(value: Tensor, real: Array) -> Array:

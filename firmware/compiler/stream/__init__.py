@@ -17,7 +17,7 @@ from firmware.compiler import interp
 from firmware.compiler.graph import Array, Graph, ModelError, Node
 from firmware.compiler.ops import OPS
 from firmware.compiler.stream.flow import BlockedError, Builder, Flow
-from firmware.compiler.stream.rules import RULES
+from firmware.compiler.stream.rules import REASONS, RULES
 
 AXIS = 1  # of the model's input: time
 
@@ -58,12 +58,12 @@ def stream(graph: Graph, rows: int) -> Streamed:
     if weighted and not any(node.outputs[0] in b.flows for node in weighted):
         cure = "train it with causal or valid padding, or compile it without --hop"
         raise ModelError(f"{graph.name} cannot be streamed: {stopped[0]}: {cure}")
-    ends = [b.flows.get(i) for i in graph.outputs]
+    end = b.flows.get(graph.outputs[0])
     if b.remembers and window % rows:
         raise ModelError(
             f"{graph.name}: a window of {window} rows is no multiple of {rows} new ones: use another --hop"
         )
-    outputs = ends[0].step if ends[0] is not None else 0
+    outputs = 0 if end is None or end.ahead else end.step
     why = stopped[0] if stopped else ""
     return Streamed(made, rows, window, outputs, b.remembers, why, _macs(made), _macs(graph))
 
@@ -91,7 +91,7 @@ def _step(b: Builder, node: Node) -> str:
     flows = {position: b.flows[t] for position, t in enumerate(node.inputs) if t in b.flows}
     known = {state.read for state in b.graph.states}
     if not flows:
-        _add_whole(b, node)
+        _add_whole(b, node, "its input is a whole window")
         return ""
     try:
         for position, tensor in enumerate(node.inputs):
@@ -99,32 +99,48 @@ def _step(b: Builder, node: Node) -> str:
             if run_time and position not in flows:
                 raise BlockedError("it mixes rows with what stands for the whole window")
         if node.op not in RULES:
-            raise BlockedError("it takes no single rows")
+            raise BlockedError(REASONS[node.op])
         RULES[node.op](b, node, flows)
     except BlockedError as why:
-        _add_whole(b, node)
+        _add_whole(b, node, str(why))
         return f"{node.op} {node.name!r}: {why}"
     return ""
 
 
-def _add_whole(b: Builder, node: Node) -> None:
+def _add_whole(b: Builder, node: Node, why: str) -> None:
     states = {state.read for state in b.graph.states}
     if states.intersection(node.inputs):
-        what = f"{node.op} {node.name!r} keeps a state, and windows overlap"
+        what = f"{node.op} {node.name!r} keeps a state while windows overlap: {why}"
         raise ModelError(f"{b.graph.name} cannot be streamed: {what}: compile it without --hop")
     b.add_whole(node)
 
 
 def _finish(b: Builder) -> Graph:
-    outputs = tuple(b.fresh[i] if i in b.flows else i for i in b.graph.outputs)
-    return replace(
+    outputs = tuple(
+        b.fresh[i] if i in b.flows and not b.flows[i].ahead else b.materialise(i) for i in b.graph.outputs
+    )
+    made = replace(
         b.graph,
         tensors=tuple(b.tensors),
         nodes=tuple(b.nodes),
         inputs=(b.fresh[b.graph.inputs[0]],),
         outputs=outputs,
         states=(*b.graph.states, *b.states),
-    ).verify()
+    )
+    return _used(made).verify()
+
+
+def _used(graph: Graph) -> Graph:
+    """Return the graph without nodes and states that no output depends on."""
+    needed, count = set(graph.outputs), 0
+    while count != len(needed):
+        count = len(needed)
+        needed.update(state.written for state in graph.states if state.read in needed)
+        for node in reversed(graph.nodes):
+            if needed.intersection(node.outputs):
+                needed.update(node.inputs)
+    nodes = tuple(node for node in graph.nodes if needed.intersection(node.outputs))
+    return replace(graph, nodes=nodes, states=tuple(s for s in graph.states if s.read in needed))
 
 
 def prove(whole: Graph, made: Streamed, signal: Array) -> int:

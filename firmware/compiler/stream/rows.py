@@ -1,0 +1,101 @@
+"""Rules of ops that treat each row by itself: values, products and sums along other axes than time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from firmware.compiler.graph import Node
+from firmware.compiler.stream.flow import BlockedError, Builder, Flow, fresh, located, only, values
+
+
+def elementwise(b: Builder, node: Node, flows: Mapping[int, Flow]) -> None:
+    """Row by row, when every operand flows alike or is the same for all rows."""
+    rank = len(b.graph.tensors[node.outputs[0]].shape)
+    shapes = [b.graph.tensors[tensor].shape for tensor in node.inputs]
+    if node.op == "SELECT" and len(shapes[0]) < rank:
+        raise BlockedError("its condition has another rank: write SELECT_V2")
+    aligned = []
+    for position in flows:
+        flow = only(flows, position, ahead=True)
+        aligned.append(replace(flow, axis=flow.axis + rank - len(shapes[position])))
+    flow = aligned[0]
+    if any(other != flow for other in aligned):
+        raise BlockedError("its operands are rows of different times")
+    for position, shape in enumerate(shapes):
+        axis = flow.axis - (rank - len(shape))
+        if position not in flows and axis >= 0 and shape[axis] != 1:
+            raise BlockedError("its constant differs from row to row")
+    b.add(node, fresh(b, node, flows), [flow])
+
+
+def unary(b: Builder, node: Node, flows: Mapping[int, Flow]) -> None:
+    """A function of each value; what else it reads are its tables."""
+    flow, x = only(flows, 0, ahead=True), b.graph.tensors[node.inputs[0]].shape
+    tables = [b.graph.tensors[i].shape for i in node.inputs[1:]]
+    if flow.axis == len(x) - 1 and any(len(shape) > 1 for shape in tables):
+        raise BlockedError("its function differs from row to row")
+    b.add(node, fresh(b, node, flows), [flow])
+
+
+def by_row(b: Builder, node: Node, flows: Mapping[int, Flow]) -> None:
+    """Ops along the last axis: each row by itself."""
+    flow = only(flows, 0)
+    if flow.axis == len(b.graph.tensors[node.inputs[0]].shape) - 1:
+        raise BlockedError("it works along the time axis")
+    b.add(node, fresh(b, node, flows), [flow] * len(node.outputs))
+
+
+def norm(b: Builder, node: Node, flows: Mapping[int, Flow]) -> None:
+    """Means over what lies behind the time axis; the axes up to it are told by their number of elements."""
+    flow, x = only(flows, 0), b.graph.tensors[node.inputs[0]].shape
+    outer, before = int(node.options["outer"]), 1
+    for size in x[: flow.axis + 1]:
+        before *= size
+    if outer % before:
+        raise BlockedError("it takes means over all rows of the window")
+    options = {**node.options, "outer": outer // flow.rows * flow.step}
+    b.add(replace(node, options=options), fresh(b, node, flows), [flow])
+
+
+def fully_connected(b: Builder, node: Node, flows: Mapping[int, Flow]) -> None:
+    """A product along the last axis; the axes before it may have been merged."""
+    flow = only(flows, 0)
+    x, y = b.graph.tensors[node.inputs[0]].shape, b.graph.tensors[node.outputs[0]].shape
+    depth = b.graph.tensors[node.inputs[1]].shape[-1]
+    if x[-1] != depth or flow.axis == len(x) - 1:
+        raise BlockedError("it takes all rows of the window as one vector")
+    b.add(node, fresh(b, node, flows), [located(flow, x, y)])
+
+
+def batch_matmul(b: Builder, node: Node, flows: Mapping[int, Flow]) -> None:
+    """Rows times a constant matrix; a product of two flows is attention over the window."""
+    flow, x = only(flows, 0), b.graph.tensors[node.inputs[0]].shape
+    turned = node.options.get("adj_x", False)
+    if len(flows) > 1 or flow.axis > len(x) - (3 if turned else 2):
+        raise BlockedError("it relates every row of the window to every other")
+    matrices, y = b.graph.tensors[node.inputs[1]].shape, b.graph.tensors[node.outputs[0]].shape
+    axis = flow.axis + len(matrices) - len(x)
+    if flow.axis < len(x) - 2 and axis >= 0 and matrices[axis] != 1:
+        raise BlockedError("its matrix differs from row to row")
+    b.add(node, fresh(b, node, flows), [replace(flow, axis=flow.axis + len(y) - len(x))])
+
+
+def reduce(b: Builder, node: Node, flows: Mapping[int, Flow]) -> None:
+    """A sum, an extreme or its place over axes other than time."""
+    flow = only(flows, 0)
+    rank = len(b.graph.tensors[node.inputs[0]].shape)
+    axes = {axis % rank for axis in values(b.graph, node, 1)}
+    if flow.axis in axes:
+        raise BlockedError("it sums up all rows of the window")
+    same = len(b.graph.tensors[node.outputs[0]].shape) == rank
+    gone = 0 if same else sum(axis < flow.axis for axis in axes)
+    b.add(node, fresh(b, node, flows), [replace(flow, axis=flow.axis - gone)])
+
+
+def cumulative(b: Builder, node: Node, flows: Mapping[int, Flow]) -> None:
+    """Running sums along another axis than time."""
+    flow = only(flows, 0)
+    if values(b.graph, node, 1)[0] % len(b.graph.tensors[node.inputs[0]].shape) == flow.axis:
+        raise BlockedError("it adds up the rows from the start of the window")
+    b.add(node, fresh(b, node, flows), [flow])
