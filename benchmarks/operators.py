@@ -1,9 +1,10 @@
-"""The table of operators in the README, asked from the compiler and the runtimes through one-op models."""
+"""Writes the README's table of operators, asked from the compiler and the runtimes through one-op models."""
 
 from __future__ import annotations
 
 import multiprocessing
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from tests import tflite_writer as writer
 
 Arrays = list[npt.NDArray[Any]]
 Runtime = Callable[[bytes, Sequence[npt.NDArray[Any]]], Arrays]
+RESULT = Path(__file__).parent / "results" / "operators.md"
 TYPES = ("int8", "int16", "int32", "bool", "float32")
 FLOAT_ERROR = 1e-5  # relative: the functions of the float kernels are not those of a C library
 SECONDS = 20  # that a runtime may take for a probe
@@ -139,4 +141,4 @@ def table() -> str:
 
 
 if __name__ == "__main__":
-    print(table())
+    RESULT.write_text(table() + "\n", encoding="utf-8")

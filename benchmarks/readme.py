@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import boards
-from firmware.compiler.ops import OPS
 from models import registry
 
 ROOT = Path(__file__).parent.parent
@@ -21,13 +20,11 @@ SAID_HERE = {  # files whose first line cannot say what they are
     "pyproject.toml": "the distribution, its extras, and the settings of its tools",
     "benchmarks/results/cortex_m.md": "instructions and memory beside the baseline, as in this page",
     "benchmarks/results/cortex_m_ops.md": "the same, operator by operator and compiler by compiler",
+    "benchmarks/results/host.md": "time of a run on a host and in wasm, beside LiteRT's, as in this page",
+    "benchmarks/results/operators.md": "which op compiles in which type, and whose result ours equals",
+    "benchmarks/results/streaming.md": "what streaming saves, as in this page",
     "benchmarks/results/real_data.md": "cross-validated accuracy on real sounds, as in this page",
 }
-
-
-def ops() -> str:
-    """Return the operators that the compiler knows."""
-    return ", ".join(f"`{name}`" for name in sorted(OPS))
 
 
 def families() -> str:
@@ -44,10 +41,9 @@ def board_table() -> str:
     """Return a table of boards."""
     rows = ["| board | core | flash | RAM | runs on |", "|---|---|---|---|---|"]
     for board in map(boards.load, boards.names()):
-        flash, ram = board.flash_memory.size // 1024, board.ram_memory.size // 1024
-        rows.append(
-            f"| `{board.name}` | {board.core} | {flash:,} KB | {ram:,} KB | {board.emulator} emulator |"
-        )
+        flash = board.flash_memory.size // 1024
+        ram = " + ".join(f"{m.size // 1024:,} KB" for m in (board.ram_memory, *board.more_ram.values()))
+        rows.append(f"| `{board.name}` | {board.core} | {flash:,} KB | {ram} | {board.emulator} emulator |")
     return "\n".join(rows)
 
 
@@ -86,7 +82,8 @@ def result(name: str) -> Callable[[], str]:
 PARTS: dict[str, Callable[[], str]] = {
     "cortex_m": result("cortex_m"),
     "real_data": result("real_data"),
-    "ops": ops,
+    "operators": result("operators"),
+    "host": result("host"),
     "families": families,
     "boards": board_table,
     "tree": tree,
@@ -94,12 +91,12 @@ PARTS: dict[str, Callable[[], str]] = {
 
 
 def rewrite(text: str) -> str:
-    """Return the README `text` with each part between its two markers made anew."""
+    """Return the README `text` with each part between its two markers made anew; ValueError without them."""
     for name, make in PARTS.items():
-        begin, end = f"<!-- begin:{name} -->\n", f"\n<!-- end:{name} -->"
-        before, _, rest = text.partition(begin)
-        _, _, after = rest.partition(end)
-        text = before + begin + make() + end + after
+        begin, end = f"<!-- begin:{name} -->\n", f"<!-- end:{name} -->"
+        before, rest = text.split(begin)
+        _, after = rest.split(end)
+        text = f"{before}{begin}{make()}\n{end}{after}"
     return text
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import ctypes
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import guarded
 import numpy as np
 import tflite_writer as tfl
 from hypothesis import Phase, settings
@@ -124,7 +124,7 @@ ORACLES = {"tflm": tflm, "litert": litert, "either": either}
 def compiled(
     graphs: Sequence[Graph], cases: Sequence[Case], flags: Sequence[str] = toolchain.CHECKED
 ) -> list[list[Array]]:
-    """Return each case's outputs as the C kernels make them; undefined behaviour traps."""
+    """Return each case's outputs as the C kernels make them; undefined behaviour and wild pointers fail."""
     import tempfile
 
     with tempfile.TemporaryDirectory() as name:
@@ -133,25 +133,19 @@ def compiled(
         includes = "".join(f'#include "kernels/{kernel}.h"\n' for kernel in kernels)
         units = {graph.unit for graph in graphs} - {"c"}
         chosen = "".join(f"#define EAR_{unit.upper()} 1\n" for unit in units)
-        functions = "".join(_function(i, graph) for i, graph in enumerate(graphs))
-        source.write_text(chosen + includes + functions)
+        functions = [
+            _function(i, graph, case) for i, (graph, case) in enumerate(zip(graphs, cases, strict=True))
+        ]
+        source.write_text(chosen + includes + "".join(text for text, _ in functions))
         toolchain.host_library(source, [FIRMWARE], source.with_suffix(".so"), flags)
-        library = ctypes.CDLL(str(source.with_suffix(".so")))
-        return [_run(library, i, g, case) for i, (g, case) in enumerate(zip(graphs, cases, strict=True))]
+        return guarded.run(source.with_suffix(".so"), [call for _, call in functions])
 
 
-def _run(library: Any, index: int, graph: Graph, case: Case) -> list[Array]:
-    inputs = [np.ascontiguousarray(array) for array in case.inputs]
-    outputs = [np.full(graph.tensors[i].shape, 77, graph.tensors[i].dtype) for i in graph.nodes[0].outputs]
-    pointers = [(ctypes.c_void_p * len(some))(*(a.ctypes.data for a in some)) for some in (inputs, outputs)]
-    getattr(library, f"case_{index}")(*pointers)
-    return outputs
-
-
-def _function(index: int, graph: Graph) -> str:
+def _function(index: int, graph: Graph, case: Case) -> tuple[str, guarded.Call]:
+    """Return (C function, how to call it): its constants and its scratch are arguments."""
     node = graph.nodes[0]
     call = OPS[node.op].call(graph, node)
-    names, arrays = {"scratch": "scratch" if call.scratch else "0"}, []
+    names = {"scratch": "scratch" if call.scratch else "0"}
     constants = {**call.constants}
     for position, tensor in enumerate(node.inputs):
         data = graph.tensors[tensor].data
@@ -162,19 +156,15 @@ def _function(index: int, graph: Graph) -> str:
             constants[f"in{position}"] = data
     for position, tensor in enumerate(node.outputs):
         names[f"out{position}"] = f"(({C_TYPES[graph.tensors[tensor].dtype]} *)out[{position}])"
-    for name, data in constants.items():
-        names[name] = f"case_{index}_{name}"
-        exact = data.view(np.uint8) if data.dtype == bool else data
-        numbers = ", ".join(str(value) for value in np.asarray(exact).reshape(-1).tolist())
-        kind = C_TYPES[str(data.dtype)]
-        arrays.append(f"static const {kind} {names[name]}[] __attribute__((aligned(4))) = {{{numbers}}};\n")
+    for i, (name, data) in enumerate(constants.items()):
+        names[name] = f"((const {C_TYPES[str(data.dtype)]} *)fixed[{i}])"
     arguments = ", ".join(
         re.sub(r"\{(\w+)\}", lambda match: names.get(match[1], match[0]), argument)
         for argument in call.arguments
     )
-    start = f"void case_{index}(const void **in, void **out)"
-    scratch = (
-        f"    static int8_t scratch[{call.scratch}] __attribute__((aligned(8)));\n" if call.scratch else ""
-    )
-    body = f"    (void)in;\n{scratch}    {call.symbol}({arguments});\n"
-    return "".join(arrays) + f"{start};\n{start} {{\n{body}}}\n"
+    start = f"void case_{index}(const void **in, void **out, const void **fixed, void *scratch)"
+    body = f"    (void)in, (void)fixed, (void)scratch;\n    {call.symbol}({arguments});\n"
+    outputs = tuple((graph.tensors[i].shape, graph.tensors[i].dtype) for i in node.outputs)
+    held = tuple(np.ascontiguousarray(data) for data in constants.values())
+    text = f"{start};\n{start} {{\n{body}}}\n"
+    return text, guarded.Call(f"case_{index}", case.inputs, outputs, held, call.scratch)

@@ -62,6 +62,14 @@ class Tensor:
         return self.data is not None
 
 
+def same_scale(a: Tensor, b: Tensor) -> bool:
+    """Tell whether the integers of both tensors stand for the same numbers."""
+    if a.quantisation is None or b.quantisation is None:
+        return a.quantisation is b.quantisation
+    scales = np.array_equal(a.quantisation.scale, b.quantisation.scale)
+    return scales and np.array_equal(a.quantisation.zero_point, b.quantisation.zero_point)
+
+
 @dataclass(frozen=True)
 class Node:
     """One operation. Absent optional inputs are -1."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from firmware.compiler.flatbuffer import BrokenError, Reader, Table
 from firmware.compiler.graph import MAX_ELEMENTS, Array, Graph, ModelError, Node, Quantisation, Tensor
-from firmware.compiler.schema import BUILTINS, ENUMS, OPTIONS, OTHER_TYPES, TABLES, TYPES
+from firmware.compiler.schema import BUILTINS, ENUMS, INPUTS, OPTIONS, OTHER_TYPES, TABLES, TYPES
 
 MAX_RANK = 8
 MAX_OPERANDS = 4096
@@ -183,6 +183,8 @@ def _node(table: Table, codes: list[_OpCode], tensors: tuple[Tensor, ...]) -> No
     inputs, outputs = _indices(table, 1), _indices(table, 2)
     if (not outputs) != (code.name in SILENT) or any(not 0 <= i < len(tensors) for i in outputs):
         raise BrokenError(f"{code.name} writes tensors {outputs[:4]} of {len(tensors)}")
+    if len(inputs) > INPUTS.get(code.name, MAX_OPERANDS):
+        raise BrokenError(f"{code.name} reads {len(inputs)} tensors, not {INPUTS[code.name]} at most")
     name = tensors[outputs[0]].name.split(";")[0] if outputs else ""
     return Node(code.name, inputs, outputs, _options(table, code.name), code.version, name)
 

@@ -79,6 +79,8 @@ EAR_KERNEL void ear_matmul(const int8_t *a, const int8_t *b, int8_t *y, const st
 
 #if EAR_DSP
 #include "dsp/batch_matmul.h"
+#elif EAR_MVE
+#include "mve/batch_matmul.h"
 #else
 EAR_KERNEL void ear_matmul_packed(const int8_t *a, const int8_t *b, int8_t *y, const struct ear_batch_matmul *p,
                                   void *lanes) {

@@ -2,26 +2,37 @@
 
 As TFLM: both inputs are brought to twice the larger scale with 20 more bits (int16: 15), added, and brought
 to the scale of the output, with factors worked out in double.
+
+ADD, SUB, MUL, MAXIMUM and MINIMUM also take int32 without a scale: indices and counters. Sums and products wrap.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from firmware.compiler.fixed_point import (
+    INT32_MIN,
     activation_range,
     multiply_by_quantised_multiplier,
     quantise_multiplier,
     saturate,
 )
-from firmware.compiler.graph import Array, Graph, Node
+from firmware.compiler.graph import Array, Graph, ModelError, Node
 from firmware.compiler.operands import MAX_AXES, broadcast_strides, by_clip, c_list, lead, merge, stacked
-from firmware.compiler.ops import Call, Op, literal, no_macs, output, refuse, tensor
+from firmware.compiler.ops import Call, Op, literal, no_macs, output, refuse, require_dtype, tensor
 from firmware.compiler.ops.quantize import only_output, quantised, same_dtype
 
 LEFT_SHIFT = {"int8": 20, "int16": 15}
+INTEGERS: Mapping[str, Callable[[Array, Array], Array]] = {
+    "ADD": np.add,
+    "SUB": np.subtract,
+    "MUL": np.multiply,
+    "MAXIMUM": np.maximum,
+    "MINIMUM": np.minimum,
+}
 
 
 def check_pair(graph: Graph, node: Node) -> None:
@@ -52,9 +63,11 @@ def clamp(graph: Graph, node: Node) -> tuple[int, int]:
         y = output(graph, node)
         return activation_range(activation, *quantised(graph, node, y), y.dtype)
     except KeyError:
-        raise refuse(
-            graph, node, f"the fused activation {activation} is not a clamp", "make it an op"
-        ) from None
+        raise _no_clamp(graph, node, activation) from None
+
+
+def _no_clamp(graph: Graph, node: Node, activation: str) -> ModelError:
+    return refuse(graph, node, f"the fused activation {activation} is not a clamp", "make it an op")
 
 
 def pair(graph: Graph, node: Node, inputs: Sequence[Array]) -> tuple[Array, Array]:
@@ -132,7 +145,60 @@ def _call(graph: Graph, node: Node) -> Call:
     return call_pair(graph, node, "add", literal("ear_add", **_factors(graph, node)))
 
 
-OPS = (
-    Op("ADD", range(1, 5), _check, _meaning, _call, no_macs, in_place=True, batch=True),
-    Op("SUB", range(1, 6), _check, _meaning, _call, no_macs, in_place=True, batch=True),
+def or_integers(op: Op) -> Op:
+    """Return the op of quantised values, for int32 without a scale as well."""
+
+    def check(graph: Graph, node: Node) -> None:
+        (_check_integers if _counts(graph, node) else op.check)(graph, node)
+
+    def meaning(graph: Graph, node: Node, inputs: Sequence[Array]) -> list[Array]:
+        return (_integers if _counts(graph, node) else op.meaning)(graph, node, inputs)
+
+    def call(graph: Graph, node: Node) -> Call:
+        return (_call_integers if _counts(graph, node) else op.call)(graph, node)
+
+    return replace(op, check=check, meaning=meaning, call=call)
+
+
+def _counts(graph: Graph, node: Node) -> bool:
+    return tensor(graph, node, 0).dtype == "int32"
+
+
+def _check_integers(graph: Graph, node: Node) -> None:
+    for value in (tensor(graph, node, 0), tensor(graph, node, 1), only_output(graph, node)):
+        require_dtype(graph, node, value, "int32")
+        if value.quantisation is not None:
+            what = f"tensor {value.name!r} is int32 with a scale"
+            raise refuse(graph, node, what, "quantise the activations to int8 or int16")
+    check_broadcast(graph, node)
+    _limits(graph, node)
+
+
+def _limits(graph: Graph, node: Node) -> tuple[int, int]:
+    """Return the (low, high) clamp of the fused activation of integers; ModelError for another one."""
+    activation = node.options.get("fused_activation_function", "NONE")
+    try:
+        return activation_range(activation, 1.0, 0, "int32")
+    except KeyError:
+        raise _no_clamp(graph, node, activation) from None
+
+
+def _integers(graph: Graph, node: Node, inputs: Sequence[Array]) -> list[Array]:
+    y, (low, high) = output(graph, node), _limits(graph, node)
+    a, b = (by_clip(x, tensor(graph, node, i), len(y.shape)) for i, x in enumerate(inputs))
+    with np.errstate(over="ignore"):
+        return [stacked(np.clip(INTEGERS[node.op](a, b), low, high), y)]
+
+
+def _call_integers(graph: Graph, node: Node) -> Call:
+    low, high = _limits(graph, node)
+    lowest = f"({low + 1} - 1)" if low == INT32_MIN else str(low)  # C has no literal of it
+    function = f"EAR_{node.op}"
+    parameters = f"(struct ear_integers){{ .op = {function}, .low = {lowest}, .high = {high} }}"
+    return call_pair(graph, node, "integers", parameters)
+
+
+OPS = tuple(
+    or_integers(Op(name, versions, _check, _meaning, _call, no_macs, in_place=True, batch=True))
+    for name, versions in (("ADD", range(1, 5)), ("SUB", range(1, 6)))
 )

@@ -16,11 +16,14 @@ from firmware.compiler.convolution import NARROW, NARROW_SHIFTS, WIDE_SHIFTS
 from firmware.compiler.fixed_point import multiply_by_quantised_multiplier, multiply_wide, reduced, saturate
 from firmware.compiler.graph import Array, Graph, Node
 from firmware.compiler.operands import broadcast_strides, by_clip, c_list, lead, merge, product, stacked
+from firmware.compiler.layouts.mve import PIECE, QUAD
 from firmware.compiler.ops import Call, Op, literal, output, refuse, tensor
 from firmware.compiler.ops.quantize import factor, only_output, quantised, same_dtype
 
 LOOPS = 3
 BLOCK_BYTES = 4096  # of widened columns that the SMLAD kernel keeps in scratch at once
+CHANNELS_BYTES = 48  # of a quad of columns, for MVE
+LONGEST_STEP = 0xFFFF // 7  # between values that MVE's kernel gathers
 MAX_DEPTH = (1 << 30) // (255 * 255)  # products whose sum stays below 2**30, as the kernel wants it
 
 
@@ -89,19 +92,23 @@ def _meaning(graph: Graph, node: Node, inputs: Sequence[Array]) -> list[Array]:
     return [stacked(saturate(scaled + p["zero_y"], dtype), output(graph, node))]
 
 
-def _kernel(graph: Graph, node: Node, turned: int) -> tuple[dict[str, int], int]:
-    """Return the (parameters, scratch) of the node's kernel; turned: elements of matrices to turn."""
-    _, depth, columns = _sizes(graph, node)
+def _kernel(graph: Graph, node: Node, turned_a: int, turned_b: int) -> tuple[dict[str, int], int]:
+    """Return the (parameters, scratch) of the node's kernel; turned: elements of each matrix to turn."""
+    rows, depth, columns = _sizes(graph, node)
     p = _factors(graph, node)
     if output(graph, node).dtype == "int16":
         return {**p, "multiplier": int(reduced(np.array(p["multiplier"]))), "shift": 15 - p["shift"]}, 0
+    largest = (128 + abs(p["zero_a"])) * (128 + abs(p["zero_b"])) * depth
+    narrow = int(largest < NARROW and p["shift"] in NARROW_SHIFTS)
     if graph.unit == "dsp":
         padded = depth + -depth % 8 if depth > 4 else 4
         block = min(columns + columns % 2, max(2, BLOCK_BYTES // (2 * padded) // 2 * 2))
-        largest = (128 + abs(p["zero_a"])) * (128 + abs(p["zero_b"])) * depth
-        narrow = largest < NARROW and p["shift"] in NARROW_SHIFTS
-        return {**p, "narrow": int(narrow), "block": block}, 2 * padded * (2 + block)
-    return p, turned
+        return {**p, "narrow": narrow, "block": block}, 2 * padded * (2 + block)
+    if graph.unit == "mve" and max(rows, columns) <= LONGEST_STEP:
+        padded, quads = depth + -depth % PIECE, -(-columns // QUAD)
+        scratch = quads * (QUAD * padded + CHANNELS_BYTES) + (2 * padded if turned_a else 0)
+        return {**p, "narrow": narrow, "block": columns}, scratch
+    return p, turned_a + turned_b
 
 
 def _call(graph: Graph, node: Node) -> Call:
@@ -123,9 +130,8 @@ def _call(graph: Graph, node: Node) -> Call:
         "a_upright": int(not adj_x),
         "b_upright": int(adj_y),
     }
-    factors, scratch = _kernel(
-        graph, node, (rows * depth if adj_x else 0) + (0 if adj_y else depth * columns)
-    )
+    turned = rows * depth if adj_x else 0, 0 if adj_y else depth * columns
+    factors, scratch = _kernel(graph, node, *turned)
     parameters = literal("ear_batch_matmul", **sizes_of, **factors)
     arguments = (
         "{in0}",

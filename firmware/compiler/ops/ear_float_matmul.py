@@ -30,8 +30,9 @@ def real_weights(graph: Graph, node: Node) -> Array:
     q = weights.quantisation
     if q is None:
         raise refuse(graph, node, f"weights {weights.name!r} have no scale", "the file is damaged")
-    shape = [1] * len(weights.shape)
-    shape[q.axis if q.scale.size > 1 else 0] = q.scale.size
+    shape = [q.scale.size if axis == q.axis else 1 for axis in range(len(weights.shape))]
+    if q.scale.size == 1:
+        shape = []
     steps = weights.data.astype(np.float32) - q.zero_point.reshape(shape).astype(np.float32)
     return (steps * q.scale.reshape(shape)).astype(np.float32)
 

@@ -14,7 +14,7 @@ import numpy as np
 from firmware.compiler.graph import Array, Graph, Node
 from firmware.compiler.operands import by_clip, stacked
 from firmware.compiler.ops import Call, Op, no_macs, output, refuse, tensor
-from firmware.compiler.ops.add import call_pair, check_pair
+from firmware.compiler.ops.add import call_pair, check_pair, or_integers
 from firmware.compiler.ops.quantize import quantised
 
 
@@ -40,6 +40,6 @@ def _call(graph: Graph, node: Node) -> Call:
 
 
 OPS = tuple(
-    Op(name, range(1, 5), _check, _meaning, _call, no_macs, in_place=True, batch=True)
+    or_integers(Op(name, range(1, 5), _check, _meaning, _call, no_macs, in_place=True, batch=True))
     for name in ("MAXIMUM", "MINIMUM")
 )

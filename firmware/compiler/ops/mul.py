@@ -10,7 +10,7 @@ from firmware.compiler.fixed_point import multiply_by_quantised_multiplier, satu
 from firmware.compiler.graph import Array, Graph, Node
 from firmware.compiler.operands import stacked
 from firmware.compiler.ops import Call, Op, literal, output, tensor
-from firmware.compiler.ops.add import call_pair, check_pair, clamp, pair
+from firmware.compiler.ops.add import call_pair, check_pair, clamp, or_integers, pair
 from firmware.compiler.ops.quantize import factor, quantised
 
 
@@ -52,4 +52,4 @@ def _macs(graph: Graph, node: Node) -> int:
     return output(graph, node).elements
 
 
-OP = Op("MUL", range(1, 5), _check, _meaning, _call, _macs, in_place=True, batch=True)
+OP = or_integers(Op("MUL", range(1, 5), _check, _meaning, _call, _macs, in_place=True, batch=True))

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from firmware.compiler.graph import Array, Graph, ModelError, Node, Quantisation, State, Tensor
+from firmware.compiler.graph import Array, Graph, ModelError, Node, State, Tensor, same_scale
 from firmware.compiler.ops import OPS, refuse
 from firmware.compiler.passes.counting import fold
 
@@ -134,7 +134,7 @@ class _Inliner:
         for node in graph.nodes:
             self.visits += 1 + len(node.inputs) + len(node.outputs)
             if self.visits > MAX_VISITS or len(self.nodes) > MAX_NODES:
-                raise refuse(graph, node, f"the model has more than {MAX_NODES} nodes, its loops unrolled", UNROLL)
+                raise refuse(graph, node, f"its loops unroll to more than {MAX_NODES} nodes", UNROLL)
             _STEPS.get(node.op, _Scope.plain)(scope, node)
         return [scope.value(i) for i in graph.outputs]
 
@@ -211,7 +211,7 @@ class _Scope:
             text = f"{value.dtype} {value.shape}, then {like.dtype} {like.shape}"
             cure = "keep it one type and size"
             raise ModelError(f"{self.graph.name}: variable {like.name!r} is {text}: {cure}")
-        if _equal(held.quantisation, like.quantisation):
+        if same_scale(held, like):
             return variable.now
         again = self.made.new(replace(like, data=None))
         self.made.nodes.append(Node("RESHAPE", (variable.now,), (again,), {}, name=like.name))
@@ -348,9 +348,3 @@ def _filling(initial: Array, value: Tensor) -> Any:
     flat = initial.reshape(-1)
     same = bool((flat == flat[0]).all()) and value.dtype != "float32"
     return int(flat[0]) if same else initial.reshape(value.shape)
-
-
-def _equal(one: Quantisation | None, other: Quantisation | None) -> bool:
-    if one is None or other is None:
-        return one is other
-    return np.array_equal(one.scale, other.scale) and np.array_equal(one.zero_point, other.zero_point)

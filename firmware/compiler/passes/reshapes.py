@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
-
-from firmware.compiler.graph import Graph
+from firmware.compiler.graph import Graph, same_scale
 from firmware.compiler.ops import OPS
 from firmware.compiler.passes.rewrite import kept, redirect
 
@@ -22,15 +20,12 @@ def drop_reshapes(graph: Graph) -> Graph:
             continue
         x, y = source.get(node.inputs[0], node.inputs[0]), node.outputs[0]
         source[y] = x
-        if graph.tensors[x].shape == graph.tensors[y].shape and y not in needed and _same(graph, x, y):
+        if (
+            graph.tensors[x].shape == graph.tensors[y].shape
+            and y not in needed
+            and same_scale(graph.tensors[x], graph.tensors[y])
+        ):
             instead[y] = x
         else:
             nodes.append(replace(node, inputs=(x, *node.inputs[1:])))
     return redirect(replace(graph, nodes=tuple(nodes)), instead)
-
-
-def _same(graph: Graph, x: int, y: int) -> bool:
-    a, b = graph.tensors[x].quantisation, graph.tensors[y].quantisation
-    if a is None or b is None:
-        return a is b
-    return bool(np.array_equal(a.scale, b.scale) and np.array_equal(a.zero_point, b.zero_point))

@@ -1,9 +1,10 @@
-"""Turns every chain of elementwise ops of one int8 value into a table of 256 results, made in float64.
+"""Turns every chain of elementwise ops of one int8 value into a table of 256 results.
 
-Each entry is the output nearest to the true value of the chain, so no chain of rounded steps is nearer; what
-saturates on the way, saturates still, as the model may have been trained with it. Chains may fork and join
-(x * sigmoid(x)), pass through float and have constant operands; one a channel gives a table a channel. A
-float result that goes on into an island is tabled as float32.
+Where TFLM has all ops of the chain in int8, the table holds the bytes that they give. Elsewhere each entry
+is the output nearest to the true value of the chain, worked out in float64, so no chain of rounded steps is
+nearer; what saturates on the way, saturates still, as the model may have been trained with it. Chains may
+fork and join (x * sigmoid(x)), pass through float and have constant operands; one a channel gives a table a
+channel. A float result that goes on into an island is tabled as float32.
 """
 
 from __future__ import annotations
@@ -13,12 +14,28 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from firmware.compiler import reals
+from firmware.compiler import interp, reals
 from firmware.compiler.graph import Array, Graph, Node, Tensor
 from firmware.compiler.passes.rewrite import Links, drop_unused, links
 
 MAX_TABLES = 64  # of 256 bytes, one a channel
 FIXED = ("LOGISTIC", "TANH")  # the scale of their output is not calibrated: 127/128 stands for 1
+TFLM = {  # ops whose int8 bytes it defines
+    *(
+        "ABS",
+        "ADD",
+        "ELU",
+        "HARD_SWISH",
+        "LEAKY_RELU",
+        "LOGISTIC",
+        "MAXIMUM",
+        "MINIMUM",
+        "MUL",
+        "PRELU",
+        "QUANTIZE",
+    ),
+    *("RELU", "RELU6", "RSQRT", "SQUARED_DIFFERENCE", "SUB", "TANH"),
+}
 CHEAP = {"ADD", "DEQUANTIZE", "MUL", "QUANTIZE", "SUB"}  # linear: cheaper as ops than as a table a channel
 
 
@@ -40,12 +57,45 @@ def table_chains(graph: Graph) -> Graph:
     for node in graph.nodes:
         chain = chains.get(node.outputs[0]) if len(node.outputs) == 1 else None
         if chain is not None and _worth(graph, found, chains, node, chain):
-            table = _table(graph.tensors[node.outputs[0]], chain.values)
+            path = _path(graph, found, node, chain.source)
+            if all(step.op in TFLM and graph.tensors[step.outputs[0]].dtype == "int8" for step in path):
+                table = _bytes(graph, path, chain)
+            else:
+                table = _table(graph.tensors[node.outputs[0]], chain.values)
             nodes.append(_tabled(node, chain.source, len(tensors)))
             tensors.append(Tensor(f"{node.name} table", table.shape, str(table.dtype), data=table))
         else:
             nodes.append(node)
     return drop_unused(replace(graph, tensors=tuple(tensors), nodes=tuple(nodes)))
+
+
+def _path(graph: Graph, found: Links, node: Node, source: int) -> list[Node]:
+    """Return the nodes between a chain's source and its end, in the order of the graph."""
+    waiting, chosen = [node], dict[int, Node]()
+    while waiting:
+        step = waiting.pop()
+        if step.outputs[0] in chosen:
+            continue
+        chosen[step.outputs[0]] = step
+        running = (i for i in step.inputs if i >= 0 and i != source and not graph.tensors[i].constant)
+        waiting += [writer for i in running if (writer := found.writer(i)) is not None]
+    return [step for step in graph.nodes if step.outputs and step.outputs[0] in chosen]
+
+
+def _bytes(graph: Graph, path: list[Node], chain: Chain) -> Array:
+    """Return what the ops of a chain make of each byte: (256,), or (channels, 256) where channels differ."""
+    source, channels = chain.source, chain.values.shape[1:] or (1,)
+    tensors = list(graph.tensors)
+    for index in (source, *(step.outputs[0] for step in path)):
+        tensors[index] = replace(tensors[index], shape=(256, *channels), data=None)
+    for index in {i for step in path for i in step.inputs if i >= 0 and tensors[i].data is not None}:
+        data = np.reshape(graph.tensors[index].data, (-1,))  # type: ignore[arg-type]  # constants have data
+        tensors[index] = replace(tensors[index], shape=data.shape, data=data)
+    one = Graph(tuple(tensors), tuple(path), (source,), path[-1].outputs, graph.name)
+    x = np.broadcast_to(np.arange(-128, 128, dtype=np.int8)[:, None], (256, *channels))
+    (y,) = interp.run(one, [x])
+    table = np.ascontiguousarray(np.roll(y, -128, axis=0).T)
+    return table[0] if (table == table[0]).all() else table
 
 
 def _tabled(node: Node, source: int, table: int) -> Node:

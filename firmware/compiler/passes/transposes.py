@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from firmware.compiler import reals
-from firmware.compiler.graph import Graph, Node, Tensor
+from firmware.compiler.graph import Graph, Node, Tensor, same_scale
 from firmware.compiler.passes.rewrite import Links, drop_unused, links, redirect
 
 Order = tuple[int, ...]
@@ -64,7 +64,8 @@ def _transpose(edit: _Edit, node: Node, order: Order) -> None:
     if first is not None and before is not None:  # two in a row
         source, order = first.inputs[0], tuple(before[axis] for axis in order)
     shape = edit.graph.tensors[source].shape
-    if order == tuple(range(len(order))) and y not in edit.found.kept and _same(edit.graph, source, y):
+    alike = same_scale(edit.graph.tensors[source], edit.graph.tensors[y])
+    if order == tuple(range(len(order))) and y not in edit.found.kept and alike:
         edit.instead[y] = source
     elif _keeps_order(shape, order):
         edit.nodes.append(replace(node, op="RESHAPE", inputs=(source,), options={}, version=1))
@@ -75,13 +76,6 @@ def _transpose(edit: _Edit, node: Node, order: Order) -> None:
             Tensor(f"{node.name} order", (len(order),), "int32", data=np.array(order, np.int32))
         )
         edit.nodes.append(replace(node, inputs=(source, constant)))
-
-
-def _same(graph: Graph, x: int, y: int) -> bool:
-    a, b = graph.tensors[x].quantisation, graph.tensors[y].quantisation
-    if a is None or b is None:
-        return a is b
-    return bool(np.array_equal(a.scale, b.scale) and np.array_equal(a.zero_point, b.zero_point))
 
 
 def _keeps_order(shape: tuple[int, ...], order: Order) -> bool:
@@ -119,7 +113,8 @@ def _turned(edit: _Edit, tensor: int, order: Order, known: dict[int, int]) -> in
         return None
     if before is not None:
         back = tuple(before[axis] for axis in order) == tuple(range(len(order)))
-        return node.inputs[0] if back and _same(edit.graph, node.inputs[0], tensor) else None
+        alike = same_scale(edit.graph.tensors[node.inputs[0]], edit.graph.tensors[tensor])
+        return node.inputs[0] if back and alike else None
     if not reals.known(node) or edit.found.only(tensor) is None or len(node.outputs) != 1:
         return None
     inputs = []

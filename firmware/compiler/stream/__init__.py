@@ -8,6 +8,7 @@ the stream equals the window model always; what it saves depends on how far the 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -17,7 +18,9 @@ from firmware.compiler import interp
 from firmware.compiler.graph import Array, Graph, ModelError, Node
 from firmware.compiler.ops import OPS
 from firmware.compiler.stream.flow import BlockedError, Builder, Flow
+from firmware.compiler.stream.repeat import add as add_repeat
 from firmware.compiler.stream.rules import REASONS, RULES
+from firmware.compiler.stream.steps import Repeat, Unequal, find
 
 AXIS = 1  # of the model's input: time
 
@@ -47,25 +50,76 @@ def stream(graph: Graph, rows: int) -> Streamed:
         ModelError: it has several inputs or no time axis, or not one weighted op can take rows as they come.
     """
     window = _window(graph, rows)
-    b = Builder(graph)
-    first = graph.inputs[0]
-    b.flows[first] = Flow(AXIS, window, rows)
-    shape = graph.tensors[first].shape
-    b.fresh[first] = b.tensor(graph.tensors[first], (*shape[:AXIS], rows, *shape[AXIS + 1 :]))
-    stopped = [why for node in graph.nodes if (why := _step(b, node))]
+    repeats: list[Repeat] = []
+    while True:
+        b, stopped = _passed(graph, window, rows, repeats)
+        done = frozenset(i for repeat in repeats for i in (*repeat.covered, *repeat.rows))
+        found = find(graph, b.flows, done)
+        if not isinstance(found, Repeat):
+            break
+        repeats.append(found)
+    why = _explained(stopped[0], found) if stopped else ""
     made = _finish(b)
     weighted = [node for node in graph.nodes if OPS[node.op].macs(graph, node)]
-    if weighted and not any(node.outputs[0] in b.flows for node in weighted):
+    flowing = set(b.flows).union(*(repeat.covered for repeat in repeats))
+    if weighted and not any(node.outputs[0] in flowing for node in weighted):
         cure = "train it with causal or valid padding, or compile it without --hop"
-        raise ModelError(f"{graph.name} cannot be streamed: {stopped[0]}: {cure}")
+        raise ModelError(f"{graph.name} cannot be streamed: {why}: {cure}")
     end = b.flows.get(graph.outputs[0])
     if b.remembers and window % rows:
         raise ModelError(
             f"{graph.name}: a window of {window} rows is no multiple of {rows} new ones: use another --hop"
         )
     outputs = 0 if end is None or end.ahead else end.step
-    why = stopped[0] if stopped else ""
     return Streamed(made, rows, window, outputs, b.remembers, why, _macs(made), _macs(graph))
+
+
+def _passed(
+    graph: Graph, window: int, rows: int, repeats: Sequence[Repeat]
+) -> tuple[Builder, list[tuple[Node, str]]]:
+    """Return the stream with the repeats known so far, and the nodes that need whole windows, with why."""
+    b = Builder(graph)
+    first = graph.inputs[0]
+    b.flows[first] = Flow(AXIS, window, rows)
+    shape = graph.tensors[first].shape
+    b.fresh[first] = b.tensor(graph.tensors[first], (*shape[:AXIS], rows, *shape[AXIS + 1 :]))
+    stopped: list[tuple[Node, str]] = []
+    for part in _in_order(graph, repeats):
+        if isinstance(part, Repeat):
+            add_repeat(b, part)
+        elif why := _step(b, part):
+            stopped.append((part, why))
+    return b, stopped
+
+
+def _explained(stopped: tuple[Node, str], found: Unequal | None) -> str:
+    """Return the text of the first node that needs its window whole: rows are taken apart for a reason."""
+    node, why = stopped
+    if found is not None and found.readers.intersection(node.outputs):
+        why = found.why
+    return f"{node.op} {node.name!r}: {why}"
+
+
+def _in_order(graph: Graph, repeats: Sequence[Repeat]) -> list[Node | Repeat]:
+    """Return the nodes with each repeat in the place of its own: behind all that does not depend on it."""
+    parts: list[Node | Repeat] = list(graph.nodes)
+    for repeat in repeats:
+        made = {*repeat.covered, *(join.outputs[0] for join, _ in repeat.joins)}
+        after = set(made)
+        before: list[Node | Repeat] = []
+        behind: list[Node | Repeat] = []
+        for part in parts:
+            if isinstance(part, Repeat):
+                before.append(part)
+            elif made.issuperset(part.outputs):
+                continue
+            elif after.intersection(part.inputs):
+                after.update(part.outputs)
+                behind.append(part)
+            else:
+                before.append(part)
+        parts = [*before, repeat, *behind]
+    return parts
 
 
 def _macs(graph: Graph) -> int:
@@ -103,7 +157,7 @@ def _step(b: Builder, node: Node) -> str:
         RULES[node.op](b, node, flows)
     except BlockedError as why:
         _add_whole(b, node, str(why))
-        return f"{node.op} {node.name!r}: {why}"
+        return str(why)
     return ""
 
 

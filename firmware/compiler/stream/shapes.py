@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from firmware.compiler.graph import Node
+from firmware.compiler.graph import Graph, Node
 from firmware.compiler.operands import strides
 from firmware.compiler.ops import pad as pads
 from firmware.compiler.ops import slice as slices
@@ -44,14 +44,19 @@ def joined(b: Builder, node: Node, flows: Mapping[int, Flow]) -> None:
 
 def split(b: Builder, node: Node, flows: Mapping[int, Flow]) -> None:
     """Channels apart, in the same rows; UNPACK takes their axis away."""
-    position = 1 if node.op == "SPLIT" else 0
-    flow, x = only(flows, position), b.graph.tensors[node.inputs[position]].shape
-    given = values(b.graph, node, {"SPLIT": 0, "SPLIT_V": 2}[node.op])[0] if node.op != "UNPACK" else None
-    axis = int(node.options.get("axis", 0) if given is None else given) % len(x)
+    flow, axis = only(flows, 1 if node.op == "SPLIT" else 0), split_axis(b.graph, node)
     if axis == flow.axis:
         raise BlockedError("it takes the rows of the window apart")
     moved = replace(flow, axis=flow.axis - int(node.op == "UNPACK" and axis < flow.axis))
     b.add(node, fresh(b, node, flows), [moved] * len(node.outputs))
+
+
+def split_axis(graph: Graph, node: Node) -> int:
+    """Return the axis along which a SPLIT, SPLIT_V or UNPACK takes its input apart."""
+    rank = len(graph.tensors[node.inputs[1 if node.op == "SPLIT" else 0]].shape)
+    if node.op == "UNPACK":
+        return int(node.options.get("axis", 0)) % rank
+    return values(graph, node, 0 if node.op == "SPLIT" else 2)[0] % rank
 
 
 def sliced(b: Builder, node: Node, flows: Mapping[int, Flow]) -> None:
@@ -75,11 +80,11 @@ def sliced(b: Builder, node: Node, flows: Mapping[int, Flow]) -> None:
             raise BlockedError(f"it takes rows that look past the end of the window: cut off {-unused} more")
         made = flow.step // step[axis]
         tail = count[axis] <= made
-        if tail and flow.ahead:
-            raise BlockedError("it takes a few rows of a window that ends later")
+        if tail and (flow.ahead or last - begin[axis] + 1 + unused > flow.step):
+            raise BlockedError("it takes a few rows out of the window")
         if not tail and flow.step % step[axis]:
             raise BlockedError(f"its step of {step[axis]} does not divide the {flow.step} new rows")
-        rows = max(flow.step, last - begin[axis] + 1 + unused) if tail else flow.step + unused
+        rows = flow.step if tail else flow.step + unused
         source = b.window(node.inputs[0], rows)
         made = count[axis] if tail else made
         first = unused + begin[axis] == step[axis] - 1
@@ -154,8 +159,6 @@ def resize(b: Builder, node: Node, flows: Mapping[int, Flow]) -> None:
     if times != 1 and node.op == "RESIZE_BILINEAR":
         raise BlockedError("it mixes every row with the next")
     if rest or (moved and times != 1):
-        raise BlockedError("it does not repeat rows a whole number of times")
-    if moved and node.op == "RESIZE_NEAREST_NEIGHBOR" and flow.rows == 1:
         raise BlockedError("it does not repeat rows a whole number of times")
     sizes = values(b.graph, node, 1)
     sizes[flow.axis - 1] = times * flow.step

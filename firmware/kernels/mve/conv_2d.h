@@ -25,15 +25,18 @@ EAR_KERNEL void ear_conv_2d_packed(struct ear_conv_2d s, struct ear_output out, 
                                          !ear_conv_2d_direct(s) };
     const int32_t positions = s.out_rows * s.out_columns, column_bytes = EAR_PIECE * ear_pieces_of(product);
     if (positions == 1)
-        ear_product_1(product, out, ear_conv_2d_pieces(s, x, 0, 0, scratch), weights, channels, y);
+        ear_product_1(product, out, (struct ear_column){ ear_conv_2d_pieces(s, x, 0, 0, scratch), 0 }, weights,
+                      channels, y);
     EAR_ROLLED
     for (int32_t i = 0; i < positions && positions > 1; i += 2) {
         const int32_t position = ear_min(i, positions - 2);
-        const int8_t *columns[2];
+        struct ear_column columns[2];
         EAR_ROLLED
         for (int32_t j = 0; j < 2; ++j)
-            columns[j] = ear_conv_2d_pieces(s, x, (position + j) / s.out_columns, (position + j) % s.out_columns,
-                                            scratch + j * column_bytes);
+            columns[j] = (struct ear_column){ ear_conv_2d_pieces(s, x, (position + j) / s.out_columns,
+                                                                 (position + j) % s.out_columns,
+                                                                 scratch + j * column_bytes),
+                                              0 };
         ear_product_2(product, out, columns[0], columns[1], weights, channels, y + position * s.out_channels,
                       y + (position + 1) * s.out_channels);
     }

@@ -10,11 +10,12 @@ EAR_KERNEL void ear_fully_connected_packed(struct ear_fully_connected s, struct 
     const struct ear_product product = { s.depth, s.outputs, 0 };
     (void)scratch;
     if (s.rows == 1)
-        ear_product_1(product, out, x, weights, channels, y);
+        ear_product_1(product, out, (struct ear_column){ x, 0 }, weights, channels, y);
     EAR_ROLLED
     for (int32_t i = 0; i < s.rows && s.rows > 1; i += 2) {
         const int32_t row = ear_min(i, s.rows - 2);
-        ear_product_2(product, out, x + row * s.depth, x + (row + 1) * s.depth, weights, channels, y + row * s.outputs,
+        const struct ear_column first = { x + row * s.depth, 0 }, second = { first.x + s.depth, 0 };
+        ear_product_2(product, out, first, second, weights, channels, y + row * s.outputs,
                       y + (row + 1) * s.outputs);
     }
 }

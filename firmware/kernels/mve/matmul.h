@@ -21,6 +21,12 @@ struct ear_product {
     int32_t whole; /* columns may be read to the end of their last piece */
 };
 
+/* A column, and what comes on top of all its sums. */
+struct ear_column {
+    const int8_t *x;
+    int32_t more;
+};
+
 /* Sums of the first and second row of a pair with the columns 0 and 1. */
 struct ear_square {
     int32_t a0, a1, b0, b1;
@@ -153,9 +159,11 @@ EAR_KERNEL void ear_quad_store(struct ear_product s, int32x4_t result, int32_t f
 }
 
 /* Two columns against all rows. */
-EAR_KERNEL void ear_product_2(struct ear_product s, struct ear_output out, const int8_t *x0, const int8_t *x1,
-                              const int8_t *w, const int32_t *channels, int8_t *y0, int8_t *y1) {
+EAR_KERNEL void ear_product_2(struct ear_product s, struct ear_output out, struct ear_column first,
+                              struct ear_column second, const int8_t *w, const int32_t *channels, int8_t *y0,
+                              int8_t *y1) {
     const int32_t pieces = ear_pieces_of(s);
+    const int8_t *const x0 = first.x, *const x1 = second.x;
     const struct ear_pieces last = { ear_piece_at(s, x0, pieces - 1), ear_piece_at(s, x1, pieces - 1) };
     const struct ear_pieces other = { ear_piece_at(s, x0, pieces - 2), ear_piece_at(s, x1, pieces - 2) };
     EAR_ROLLED
@@ -171,8 +179,8 @@ EAR_KERNEL void ear_product_2(struct ear_product s, struct ear_output out, const
         EAR_LANES("[3]", "[1]", "+", sum0, odd.b0, odd.a0);
         EAR_LANES("[3]", "[1]", "+", sum1, odd.b1, odd.a1);
         const int32x4_t bias = vldrwq_s32(channels);
-        sum0 = vaddq_s32(sum0, bias);
-        sum1 = vaddq_s32(sum1, bias);
+        sum0 = vaddq_n_s32(vaddq_s32(sum0, bias), first.more);
+        sum1 = vaddq_n_s32(vaddq_s32(sum1, bias), second.more);
         const int32x4_t multiplier = vldrwq_s32(channels + 4), power = vldrwq_s32(channels + 8);
         sum0 = ear_scaled_4(out, sum0, multiplier, power);
         ear_quad_store(s, ear_clamp_4(sum0, out.low, out.high), i, y0);
@@ -205,11 +213,11 @@ EAR_KERNEL struct ear_square ear_column_of(int32_t pieces, const int8_t **x, con
 }
 
 /* One column against all rows. */
-EAR_KERNEL void ear_product_1(struct ear_product s, struct ear_output out, const int8_t *x, const int8_t *w,
+EAR_KERNEL void ear_product_1(struct ear_product s, struct ear_output out, struct ear_column column, const int8_t *w,
                               const int32_t *channels, int8_t *y) {
     EAR_ROLLED
     for (int32_t i = 0; i < s.outputs; i += 4, channels += 12) {
-        const int8_t *from = x, *even = w, *odd = w + 2 * EAR_PIECE * ear_pieces_of(s);
+        const int8_t *from = column.x, *even = w, *odd = w + 2 * EAR_PIECE * ear_pieces_of(s);
         struct ear_square sum = { 0, 0, 0, 0 };
         if (ear_whole_pieces(s))
             sum = ear_column_of(ear_whole_pieces(s), &from, &even, &odd);
@@ -222,7 +230,7 @@ EAR_KERNEL void ear_product_1(struct ear_product s, struct ear_output out, const
         }
         w += 4 * EAR_PIECE * ear_pieces_of(s);
         const int32x4_t sums = { sum.a0, sum.a1, sum.b0, sum.b1 };
-        const int32x4_t biased = vaddq_s32(sums, vldrwq_s32(channels));
+        const int32x4_t biased = vaddq_n_s32(vaddq_s32(sums, vldrwq_s32(channels)), column.more);
         const int32x4_t scaled = ear_scaled_4(out, biased, vldrwq_s32(channels + 4), vldrwq_s32(channels + 8));
         ear_quad_store(s, ear_clamp_4(scaled, out.low, out.high), i, y);
     }

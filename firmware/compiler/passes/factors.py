@@ -1,0 +1,166 @@
+"""Follows a product of int8 values back to the tensors that its factors are read from, element by element.
+
+Views (slices, reshapes, transposes, splits) become indices; functions of one value become the real numbers
+that its 256 bytes stand for. What the scales of the steps between would have rounded or cut off is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from firmware.compiler import reals
+from firmware.compiler.floats import PREFIX
+from firmware.compiler.graph import Array, Graph, Node
+from firmware.compiler.ops import OPS
+from firmware.compiler.passes.rewrite import Links
+
+MOST = 3  # factors of a product
+DEEPEST = 64  # nodes that are followed
+VIEWS = {  # op: which input it moves
+    "EXPAND_DIMS": 0,
+    "RESHAPE": 0,
+    "SLICE": 0,
+    "SPLIT": 1,
+    "SPLIT_V": 0,
+    "SQUEEZE": 0,
+    "STRIDED_SLICE": 0,
+    "TRANSPOSE": 0,
+}
+
+
+@dataclass(frozen=True)
+class Factor:
+    """One factor of each element of a product."""
+
+    base: int  # int8 tensor
+    at: Array  # of the product's shape: which element of the base
+    values: Array  # float64 (256,), or (256, size of the last axis): what -128..127 stand for
+    plain: bool  # the values are those of the base's own scale
+    sign: Array | None = None  # of the product's shape, -1 or 1; None: 1 everywhere
+
+
+Product = tuple[Factor, ...]
+
+
+def whole(graph: Graph, tensor: int) -> Product | None:
+    """Return an int8 tensor as its own only factor, None for one without a single scale."""
+    value = graph.tensors[tensor]
+    q = value.quantisation
+    if value.dtype != "int8" or q is None or q.scale.size != 1:
+        return None
+    real = (np.arange(-128, 128) - float(q.zero_point[0])) * float(q.scale[0])
+    return (Factor(tensor, np.arange(value.elements).reshape(value.shape), real, plain=True),)
+
+
+def factors(graph: Graph, found: Links, tensor: int, depth: int = 0) -> Product | None:
+    """Return the product that a tensor is, its factors followed as far as they go; None without int8."""
+    node = found.writer(tensor) if depth < DEEPEST else None
+    made = None if node is None else _through(graph, found, node, tensor, depth + 1)
+    return made or whole(graph, tensor)
+
+
+def _through(graph: Graph, found: Links, node: Node, tensor: int, depth: int) -> Product | None:
+    name = node.op.removeprefix(PREFIX)
+    if node.op in VIEWS:
+        return _viewed(graph, found, node, tensor, depth)
+    if name in ("QUANTIZE", "DEQUANTIZE"):
+        return factors(graph, found, node.inputs[0], depth)
+    if name == "CONCATENATION":
+        return _joined(graph, [factors(graph, found, i, depth) for i in node.inputs], node)
+    running = [i for i in node.inputs if i >= 0 and not graph.tensors[i].constant]
+    if not reals.known(node) or not running:
+        return None
+    if name == "MUL" and node.options.get("fused_activation_function", "NONE") == "NONE":
+        parts = [factors(graph, found, i, depth) for i in node.inputs]
+        constant = len(running) == 1 and graph.tensors[(set(node.inputs) - {*running}).pop()].elements == 1
+        if not constant and all(parts) and sum(len(part or ()) for part in parts) <= MOST:
+            shape = graph.tensors[tensor].shape
+            return tuple(_spread(factor, shape) for part in parts for factor in part or ())
+    return _function(graph, found, node, running, depth)
+
+
+def _spread(factor: Factor, shape: tuple[int, ...]) -> Factor:
+    sign = None if factor.sign is None else np.broadcast_to(factor.sign, shape)
+    return replace(factor, at=np.broadcast_to(factor.at, shape), sign=sign)
+
+
+def _viewed(graph: Graph, found: Links, node: Node, tensor: int, depth: int) -> Product | None:
+    data = VIEWS[node.op]
+    parts = factors(graph, found, node.inputs[data], depth)
+    if parts is None or any(part.values.ndim > 1 for part in parts):
+        return None
+    position = node.outputs.index(tensor)
+
+    def moved(what: Array) -> Array:
+        given = [what if i == data else graph.tensors[k].data for i, k in enumerate(node.inputs)]
+        result: Array = OPS[node.op].meaning(graph, node, given)[position]  # type: ignore[arg-type]
+        return result.reshape(graph.tensors[tensor].shape)
+
+    if any(graph.tensors[k].data is None for i, k in enumerate(node.inputs) if i != data):
+        return None
+    return tuple(
+        replace(p, at=moved(np.ascontiguousarray(p.at)), sign=None if p.sign is None else moved(p.sign))
+        for p in parts
+    )
+
+
+def _joined(graph: Graph, parts: Sequence[Product | None], node: Node) -> Product | None:
+    """Return the factor of a concatenation of parts of one tensor, some of them negated perhaps."""
+    single = [part[0] for part in parts if part is not None and len(part) == 1]
+    if len(single) != len(parts) or any(p.base != single[0].base or p.values.ndim > 1 for p in single):
+        return None
+    first = next((part for part in single if part.plain), single[0])
+    axis, signs = int(node.options["axis"]), []
+    for part in single:
+        own = np.ones(part.at.shape, np.int64) if part.sign is None else part.sign
+        if np.array_equal(part.values, first.values):
+            signs.append(own)
+        elif np.allclose(part.values, -first.values, rtol=1e-9, atol=0):
+            signs.append(-own)
+        else:
+            return None
+    at = np.concatenate([part.at for part in single], axis)
+    return (replace(first, at=at, sign=np.concatenate(signs, axis)),)
+
+
+def _function(graph: Graph, found: Links, node: Node, running: Sequence[int], depth: int) -> Product | None:
+    """Return the one factor that a function of one value, with constants of one value or one a channel, is."""
+    if len(running) != 1 or len(node.outputs) != 1:
+        return None
+    parts = factors(graph, found, running[0], depth)
+    shape = graph.tensors[node.outputs[0]].shape
+    if parts is None or len(parts) != 1 or parts[0].sign is not None:
+        return None
+    operands: list[Array] = []
+    for index in node.inputs:
+        constant = reals.constant(graph.tensors[index])
+        if index == running[0]:
+            operands.append(parts[0].values)
+        elif constant is not None and constant.size == 1:
+            operands.append(constant.reshape(1))
+        elif constant is not None and constant.shape == (*(1,) * (constant.ndim - 1), *shape[-1:]):
+            operands.append(constant.reshape(1, -1))
+        else:
+            return None
+    if any(operand.ndim > 1 for operand in operands):
+        operands = [operand.reshape(len(operand), -1) for operand in operands]
+    values = reals.apply(graph, node, operands)
+    if not np.isfinite(values).all():
+        return None
+    plain = node.op == "RESHAPE"
+    return (replace(_spread(parts[0], shape), values=values, plain=plain),)
+
+
+def affine(at: Array) -> tuple[int, tuple[int, ...]] | None:
+    """Return (first, steps) with at[i, j, ...] = first + i steps[0] + j steps[1] ..., None where it is not so."""
+    first, steps, line = int(at.flat[0]), [], np.full(at.shape, int(at.flat[0]))
+    for axis, size in enumerate(at.shape):
+        origin = [0] * at.ndim
+        origin[axis] = min(1, size - 1)
+        step = int(at[tuple(origin)]) - first
+        steps.append(step)
+        line = line + np.arange(size).reshape(-1, *(1,) * (at.ndim - 1 - axis)) * step
+    return (first, tuple(steps)) if np.array_equal(line, at) else None
