@@ -27,6 +27,9 @@ class Memory(_Checked):
     kind: Literal["flash", "ram"]
     origin: Annotated[int, Field(ge=0, lt=2**32)]
     size: Annotated[int, Field(gt=0, lt=2**32)]
+    wait: Annotated[int, Field(ge=0, lt=1000)] = (
+        0  # cycles that a read waits; of flash: weights are copied out of it
+    )
 
 
 class Serial(_Checked):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from boards.errors import UserError
-from kit import heldout, profile, reference
+from kit import heldout, per_second, profile, reference
 from kit.progress import Progress
 from kit.records import Run
 from models import frontend
@@ -90,7 +90,7 @@ def bundled(made: Build, board: Device, bundle: Bundle, test: Test, full: Full, 
     held, windows = test.clips, test.clips.windows
     trial = profile.hear(made, board, held, progress)
     cost = profile.count(board, trial, held.samples, progress)
-    record = profile.record(made, board, trial, cost, windows.owner)
+    record = profile.record(made, board, trial, cost, windows.owner, _sound(made, bundle, held))
     accuracy = {
         "device": held.accuracy(trial.device),
         "host_int8": held.accuracy(trial.host),
@@ -114,6 +114,14 @@ def bundled(made: Build, board: Device, bundle: Bundle, test: Test, full: Full, 
         },
         provenance={**_provenance(made), **_origin(bundle)},
     )
+
+
+def _sound(made: Build, bundle: Bundle, held: heldout.HeldOut) -> Any:
+    """Return sound for a streaming model to be counted on, None for another."""
+    if made.stream is None:
+        return None
+    hop = made.stream["rows"] * bundle.frontend.hop
+    return per_second.enough(held.samples, bundle.frontend.samples, hop)
 
 
 def _float(bundle: Bundle, held: heldout.HeldOut, progress: Progress) -> Any:

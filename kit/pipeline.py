@@ -131,12 +131,15 @@ def export(
     `form` is one of firmware.compiler.export.FORMS. `board` picks the kernels of its core; else portable C.
     """
     from firmware.compiler import build, export, toolchain
+    from firmware.compiler.graph import Graph
     from firmware.compiler.plan import plan
     from kit import hops
     from models import frontend
     from quantize import bundle as bundles
 
-    unit = "c" if board is None else toolchain.unit(boards.load(board))
+    target = None if board is None else boards.load(board)
+    unit = "c" if target is None else toolchain.unit(target)
+    budget = Graph.flash_budget if target is None else target.app_size
     name = source.absolute().name.removesuffix(".zip").removesuffix(".tflite")
     out = room_for(out, folder=True)
     if source.suffix == ".tflite":
@@ -147,7 +150,7 @@ def export(
         rows = None if hop is None else hops.rows(hop, bundle.frontend)
         step = bundle.frontend if rows is None else replace(bundle.frontend, frames=rows)
         model, tables = bundle.model(), frontend.tables(step)
-    _, graph, _ = build.lower(model, name, unit, rows)
+    _, graph, _ = build.lower(model, name, unit, rows, budget)
     return export.export(graph, plan(graph), form, out, name=name, frontend_tables=tables)
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from kit import per_second
 from kit.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -228,11 +229,17 @@ def count(device: Device, trial: Trial, samples: Array | None, progress: Progres
 
 
 def record(
-    build: Build, device: Device, trial: Trial, cost: Cost, owner: Array | None = None
+    build: Build,
+    device: Device,
+    trial: Trial,
+    cost: Cost,
+    owner: Array | None = None,
+    sound: npt.NDArray[np.int16] | None = None,
 ) -> dict[str, Any]:
     """Return the record without accuracies, with an origin for each figure.
 
-    `owner` (N,) says which clip an input is a window of; `samples` and `mismatches` count clips then.
+    `owner` (N,) says which clip an input is a window of; `samples` and `mismatches` count clips then. `sound` is what
+    a streaming model hears while a second of it is counted.
     """
     wrong = trial.wrong if owner is None else np.bincount(owner, trial.wrong) > 0
     used = device.memory()
@@ -251,6 +258,7 @@ def record(
         "cycles": None if counted else cost.total,
         "milliseconds": milliseconds,
         "frontend": None if cost.frontend is None else {cost.unit: cost.frontend},
+        "per_second": per_second.compare(build, device, cost, sound),
         "per_op": per_op(build, cost),
         "ram_bytes": ram,
         "flash_bytes": build.sizes["flash_bytes"],
@@ -309,6 +317,7 @@ def figures(profile: Mapping[str, Any]) -> list[tuple[str, Any, str | None]]:
     rows = [(f"{unit} of an inference", profile[unit], origins[unit])]
     if profile["frontend"]:
         rows.append((f"{unit} of its features", profile["frontend"][unit], origins[unit]))
+    rows += per_second.figures(profile)
     if profile["milliseconds"] is not None:
         rows.append(("milliseconds", profile["milliseconds"], origins["milliseconds"]))
     for group, title in (("ram_bytes", "RAM"), ("flash_bytes", "flash")):

@@ -73,6 +73,8 @@ def tiles(run: Run) -> Html:
                 f"{count:,}" + (f", {time:.1f} ms" if time is not None else ""),
             )
         )
+    if told := profile.get("per_second"):
+        tiles.append(_per_second(told))
     for key, label in (("ram_bytes", "RAM"), ("flash_bytes", "Flash")):
         total = figures.total_of(profile.get(key))
         if total is not None:
@@ -83,6 +85,13 @@ def tiles(run: Run) -> Html:
     ]
     board = f"on {profile['board']}" if profile.get("board") else ""
     return join(tag("p", origin(profile), f" {board}", class_="lead"), tag("dl", *boxes, class_="tiles"))
+
+
+def _per_second(told: Record) -> tuple[str, str, str]:
+    """Return the tile of what a stream costs for a second of sound, beside its window model."""
+    what = "a second of sound" if told["of"] == "second" else "a row of input"
+    beside = "" if told["window"] is None else f", {told['window']:,} with a window each hop"
+    return f"{told['unit'].capitalize()} {what}", figures.short(told["stream"]), f"{told['stream']:,}{beside}"
 
 
 def stages(run: Run) -> Html:

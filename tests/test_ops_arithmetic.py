@@ -145,3 +145,26 @@ def test_refusals(op: tfl.Op, complaint: str) -> None:
     graph = read_tflite.read(Case(op, ()).model, "net")
     with pytest.raises(ModelError, match=complaint):
         OPS[op.name].check(graph, graph.nodes[0])
+
+
+@given(st.data())
+@quick
+def test_integers(data: st.DataObject) -> None:
+    agree([integers(data.draw) for _ in range(CASES)])
+
+
+def integers(draw: Any) -> Case:
+    """Draw an op of int32 values, broadcast; sums and products often wrap."""
+    name = draw(st.sampled_from(("ADD", "SUB", "MUL", "MAXIMUM", "MINIMUM")))
+    shape, other = draw(
+        st.sampled_from((((2, 3, 5), (2, 3, 5)), ((4, 3), (3,)), ((3, 1, 2), (4, 1)), ((7,), ())))
+    )
+    large = draw(st.sampled_from((9, 1 << 15)))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    a, b = (rng.integers(-large, large, size).astype(np.int32) for size in (shape, other))
+    left, right = tfl.Value("a", shape, "int32"), tfl.constant("b", b, "int32")
+    y = tfl.Value("y", np.broadcast_shapes(shape, other), "int32")
+    known = draw(st.booleans())
+    if not known:
+        right = tfl.Value("b", other, "int32")
+    return Case(tfl.Op(name, [left, right], [y], {}, 2), (a,) if known else (a, b), "either")

@@ -14,7 +14,8 @@ from test_order import tangles
 
 import boards
 from boards.errors import UserError
-from firmware.compiler import build, fit, interp, passes, read_tflite
+from firmware.compiler import build, fit, interp, passes, read_tflite, toolchain
+from firmware.compiler.elf import Elf
 from firmware.compiler.graph import Graph
 from firmware.compiler.plan import plan
 from kit import device
@@ -72,3 +73,42 @@ def test_no_two_live_values_share_a_place(graph: Graph, sizes: list[int]) -> Non
         assert all(a[1] <= b[0] for a, b in itertools.pairwise(taken))
         for start, stop in taken:
             assert made.located(start)[0] == made.located(stop - 1)[0]
+
+
+SLOW = (
+    (boards.HERE / "virtual-m4.toml")
+    .read_text(encoding="utf-8")
+    .replace("[memory.flash]", "[memory.flash]\nwait = 5")
+)
+
+
+@pytest.mark.parametrize("kind", ["zig", "gcc"])
+def test_weights_move_out_of_slow_flash(
+    kind: toolchain.Toolchain, kws_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    try:
+        toolchain.driver(kind)
+    except UserError as error:
+        pytest.skip(str(error))
+    slow = boards.parse("virtual-m4", SLOW)
+    monkeypatch.setattr(build, "load_board", lambda _: slow)
+    made = build.compile_model(kws_model.read_bytes(), slow, tmp_path / "build", name="kws", toolchain=kind)
+    moved = set(fit.copied(made.graph, made.plan, slow))
+    symbols = Elf((made.path / "firmware.elf").read_bytes()).symbols()
+    places = {name: symbols[name][0] for name in symbols if name.startswith("n") and name.endswith("weights")}
+    assert places
+    for name, place in places.items():
+        in_ram = slow.ram_memory.origin <= place < slow.ram_memory.origin + slow.ram_memory.size
+        assert in_ram == (name in moved)
+    x = np.random.default_rng(0).integers(-128, 128, (1, 49, 10, 1)).astype(np.int8)
+    with device.open(made, None) as board:
+        np.testing.assert_array_equal(board.infer(x), interp.run(made.graph, [x])[0].ravel())
+
+
+def test_only_what_fits_moves(kws_model: Path) -> None:
+    tight = boards.parse("virtual-m4", SLOW.replace("size = 0x40000", "size = 0xC000"))
+    graph = passes.run(read_tflite.read(kws_model.read_bytes(), "kws"), "dsp")
+    planned = plan(graph, fit.regions(graph, tight))
+    moved = fit.copied(graph, planned, tight)
+    assert 0 < len(moved) < len(fit.copied(graph, planned, boards.parse("virtual-m4", SLOW)))
+    assert fit.copied(graph, planned, boards.load("virtual-m4")) == ()

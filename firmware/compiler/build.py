@@ -20,7 +20,7 @@ from boards import load as load_board
 from boards.errors import UserError
 from firmware.compiler import emit, image, link_script, passes, read_tflite, toolchain, weights
 from firmware.compiler.elf import Elf
-from firmware.compiler.fit import check_fits, explain_overflow, regions, sizes
+from firmware.compiler.fit import check_fits, copied, explain_overflow, regions, sizes
 from firmware.compiler.graph import Graph, Unit
 from firmware.compiler.host import HostModel, load_library
 from firmware.compiler.order import order
@@ -206,7 +206,7 @@ def _compile(made: Path, board: Board, graph: Graph, planned: Plan, kind: Toolch
             sources,
             includes,
             board,
-            link_script.script(board, "app"),
+            link_script.script(board, "app", copied(graph, planned, board)),
             made / "firmware.elf",
             "s",
             objects=(model, *(constants for _ in apart)),

@@ -17,6 +17,7 @@ from firmware.compiler.graph import Graph
 from firmware.compiler.link_script import HANDOVER_BYTES, STACK_BYTES
 from firmware.compiler.ops import OPS
 from firmware.compiler.plan import Plan
+from firmware.compiler.weights import Constant
 
 STATIC_BYTES = 8192  # kept free for the firmware's own data where arenas may also lie elsewhere
 OVERFLOW = re.compile(r"region '?`?(FLASH|RAM)'?:? .*?(\d+) bytes")
@@ -41,6 +42,29 @@ def regions(graph: Graph, board: Board) -> tuple[int, ...]:
     first = board.ram_memory.size - STACK_BYTES - HANDOVER_BYTES - STATIC_BYTES - kept
     others = [memory.size - 2 * GUARD_BYTES for memory in board.more_ram.values()]
     return (max(first, 0), *others)
+
+
+def copied(graph: Graph, planned: Plan, board: Board) -> tuple[str, ...]:
+    """Return the constants to be copied from slow flash to RAM, the most used first, as many as fit.
+
+    Of a board whose flash waits no longer than its RAM, none.
+    """
+    if board.flash_memory.wait <= board.ram_memory.wait:
+        return ()
+    kept = planned.arenas[0] + 2 * GUARD_BYTES + planned.state
+    room = board.ram_memory.size - STACK_BYTES - HANDOVER_BYTES - STATIC_BYTES - kept
+    chosen = []
+    for constant in sorted(emit.constants(graph), key=lambda c: -_heat(graph, c)):
+        if constant.data.nbytes + 8 <= room:
+            room -= constant.data.nbytes + 8
+            chosen.append(constant.name)
+    return tuple(chosen)
+
+
+def _heat(graph: Graph, constant: Constant) -> float:
+    """Return the work for each byte of a constant: its name tells the first node that uses it."""
+    node = graph.nodes[int(constant.name[1:].split("_")[0])]
+    return OPS[node.op].macs(graph, node) / constant.data.nbytes
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 from boards import BOOT_BYTES, Board
@@ -25,6 +26,7 @@ PHDRS
     flash PT_LOAD FLAGS(5);
     stack PT_LOAD FLAGS(6);
     data PT_LOAD FLAGS(6);
+    text PT_LOAD FLAGS(5);
     zero PT_LOAD FLAGS(6);
 {headers}}}
 ear_handover = {handover:#010x};
@@ -35,12 +37,12 @@ ear_vectors = ORIGIN(FLASH);
 SECTIONS
 {{
     .vectors : {{ KEEP(*(.vectors)) }} > FLASH :flash
-    .text : ALIGN(8) {{ *(.text .text.*) *(.rodata .rodata.*) . = ALIGN(8); }} > FLASH :flash
     .stack (NOLOAD) : ALIGN(8) {{ ear_stack_limit = .; . += {stack:#x}; ear_stack_top = .; }} > RAM :stack
     .data : ALIGN(8)
     {{
-        ear_data_start = .; *(.data .data.*) . = ALIGN(8); ear_data_end = .;
+        ear_data_start = .; *(.data .data.*{copied}) . = ALIGN(8); ear_data_end = .;
     }} > RAM AT> FLASH :data
+    .text : ALIGN(8) {{ *(.text .text.*) *(.rodata .rodata.*) . = ALIGN(8); }} > FLASH :text
     ear_data_load = LOADADDR(.data);
     .bss (NOLOAD) : ALIGN(8)
     {{
@@ -51,12 +53,13 @@ SECTIONS
 """
 
 
-def script(board: Board, which: Literal["boot", "app"]) -> str:
+def script(board: Board, which: Literal["boot", "app"], copied: Sequence[str] = ()) -> str:
     """Return the linker script of the bootloader or of the application of `board`.
 
     The bootloader starts flash; the application's vector table follows its header of HEADER_BYTES at
-    `board.app_origin`. Symbols for the C side: ear_stack_limit/top, ear_data_start/end/load,
-    ear_bss_start/end, ear_handover, ear_vectors, ear_flash_origin, ear_app_origin, ear_app_bytes.
+    `board.app_origin`. `copied` are constants of model.c that move to RAM at start. Symbols for the C side:
+    ear_stack_limit/top, ear_data_start/end/load, ear_bss_start/end, ear_handover, ear_vectors,
+    ear_flash_origin, ear_app_origin, ear_app_bytes.
     """
     flash, ram = board.flash_memory, board.ram_memory
     boot = which == "boot"
@@ -73,6 +76,7 @@ def script(board: Board, which: Literal["boot", "app"]) -> str:
         app_origin=board.app_origin,
         app_bytes=board.app_size,
         stack=STACK_BYTES,
+        copied="".join(f" .rodata.{name}" for name in copied),
         regions="".join(_REGION.format(i=i, origin=m.origin, size=m.size) for i, m in more),
         headers="".join(_HEADER.format(i=i) for i, _ in more),
         arenas="".join(_ARENA.format(i=i) for i, _ in more),

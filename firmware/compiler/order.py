@@ -62,7 +62,7 @@ def order(graph: Graph) -> Graph:
 
 
 def _ready(costs: _Costs, prefix: _Prefix, before: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the nodes that can come next, of those that could before the prefix's last and those it frees."""
+    """Return the nodes that can come next: those that could before the prefix's last, and those it frees."""
     freed = (i for i in costs.users[prefix.last] if not costs.needs[i] & ~prefix.done)
     return (*(i for i in before if i != prefix.last), *freed)
 

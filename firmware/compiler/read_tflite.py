@@ -183,8 +183,9 @@ def _node(table: Table, codes: list[_OpCode], tensors: tuple[Tensor, ...]) -> No
     inputs, outputs = _indices(table, 1), _indices(table, 2)
     if (not outputs) != (code.name in SILENT) or any(not 0 <= i < len(tensors) for i in outputs):
         raise BrokenError(f"{code.name} writes tensors {outputs[:4]} of {len(tensors)}")
-    if len(inputs) > INPUTS.get(code.name, MAX_OPERANDS):
-        raise BrokenError(f"{code.name} reads {len(inputs)} tensors, not {INPUTS[code.name]} at most")
+    most = INPUTS.get(code.name, MAX_OPERANDS)
+    if len(inputs) > most or (code.name in INPUTS and not inputs):
+        raise BrokenError(f"{code.name} reads {len(inputs)} tensors, not 1 to {most}")
     name = tensors[outputs[0]].name.split(";")[0] if outputs else ""
     return Node(code.name, inputs, outputs, _options(table, code.name), code.version, name)
 

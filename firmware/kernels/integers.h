@@ -6,19 +6,14 @@
 
 enum ear_integer_op { EAR_ADD, EAR_SUB, EAR_MUL, EAR_MAXIMUM, EAR_MINIMUM };
 
-struct ear_integers {
-    enum ear_integer_op op;
-    int32_t low, high;
-};
-
-EAR_KERNEL int32_t ear_integer_element(int32_t a, int32_t b, const struct ear_integers *p) {
-    switch (p->op) {
+EAR_KERNEL int32_t ear_integer_element(int32_t a, int32_t b, const enum ear_integer_op *op) {
+    switch (*op) {
     case EAR_ADD:
-        return ear_clamp((int32_t)((uint32_t)a + (uint32_t)b), p->low, p->high);
+        return (int32_t)((uint32_t)a + (uint32_t)b);
     case EAR_SUB:
-        return ear_clamp((int32_t)((uint32_t)a - (uint32_t)b), p->low, p->high);
+        return (int32_t)((uint32_t)a - (uint32_t)b);
     case EAR_MUL:
-        return ear_clamp((int32_t)((uint32_t)a * (uint32_t)b), p->low, p->high);
+        return (int32_t)((uint32_t)a * (uint32_t)b);
     case EAR_MAXIMUM:
         return ear_max(a, b);
     default:
@@ -27,8 +22,8 @@ EAR_KERNEL int32_t ear_integer_element(int32_t a, int32_t b, const struct ear_in
 }
 
 EAR_KERNEL void ear_integers(const int32_t *a, const int32_t *b, int32_t *y, struct ear_broadcast s,
-                             struct ear_integers p) {
-    EAR_BROADCAST_OF(int32_t, s, a, b, y, ear_integer_element, p);
+                             enum ear_integer_op op) {
+    EAR_BROADCAST_OF(int32_t, s, a, b, y, ear_integer_element, op);
 }
 
 #endif

@@ -1,5 +1,5 @@
-/* norm.h: layer, RMS, group and instance normalisation of int8 in two walks. Six instructions an element for the
-   sums, sixteen for the results; a dozen 64-bit products for each root. */
+/* norm.h: layer, RMS, group and instance normalisation of int8 in two walks. Four instructions an element for the
+   sums, ten for the results where SMMULR takes the upper half of a product; a dozen 64-bit products for each root. */
 #ifndef EAR_NORM_H
 #define EAR_NORM_H
 
@@ -30,36 +30,74 @@ EAR_KERNEL int32_t ear_inverse_root(int64_t total, int32_t *power) {
     return (int32_t)(x < 0x80000000u ? x : 0x7FFFFFFFu);
 }
 
+/* Sums of values and of their squares, each with its zero-point. */
+struct ear_norm_sums {
+    int32_t values;
+    uint32_t squares; /* at most 2^15 of 2^14 */
+};
+
+/* A normalised value is (count * x - less) * root / 2^away, away in 31..60; count and less are shifted up for it, so
+ * that they may wrap, but not their difference. */
+struct ear_norm_line {
+    uint32_t count, less;
+    int32_t root, away, down;
+};
+
+/* The exact quotient, halves up; upper: away is 31. */
+EAR_KERNEL int32_t ear_norm_value(int32_t x, const struct ear_norm_line *s, int upper) {
+    const int32_t from = (int32_t)(s->count * (uint32_t)x - s->less);
+    if (upper)
+        return ear_scale_high(from, s->root);
+    return (int32_t)(((int64_t)from * s->root + ((int64_t)1 << (s->away - 1))) >> s->away);
+}
+
+EAR_KERNEL void ear_norm_values(const int8_t *x, int8_t *y, const int32_t *gain, const int32_t *offset, int32_t depth,
+                                const struct ear_norm_line *s, int upper) {
+    EAR_BY_FOUR
+    for (int32_t i = 0; i < depth; ++i) {
+        const int32_t scaled = ear_scale_high(ear_norm_value(x[i], s, upper), gain[i]);
+        y[i] = (int8_t)ear_narrow((scaled + offset[i]) >> s->down, -128, 127);
+    }
+}
+
+#if EAR_MVE
+#include "mve/norm.h"
+#else
+EAR_KERNEL void ear_norm_add(const int8_t *x, int32_t depth, struct ear_norm_sums *sums) {
+    for (int32_t i = 0; i < depth; ++i) {
+        sums->values += x[i];
+        sums->squares += (uint32_t)(x[i] * x[i]);
+    }
+}
+
+EAR_KERNEL void ear_norm_upper(const int8_t *x, int8_t *y, const int32_t *gain, const int32_t *offset, int32_t depth,
+                               const struct ear_norm_line *s) {
+    ear_norm_values(x, y, gain, offset, depth, s, 1);
+}
+#endif
+
 /* One set of rows x depth values, `step` apart from row to row. */
 EAR_KERNEL void ear_norm_one(const int8_t *x, int8_t *y, const int32_t *gain, const int32_t *offset, int32_t step,
                              const struct ear_norm *s, int64_t epsilon) {
-    const int32_t count = s->rows * s->depth;
-    int32_t sum = 0;
-    int64_t squares = 0;
-    for (int32_t row = 0; row < s->rows; ++row) {
-        const int8_t *from = x + row * step;
-        uint32_t part = 0; /* of at most 2^15 squares below 2^16 */
-        for (int32_t i = 0; i < s->depth; ++i) {
-            const int32_t value = from[i] - s->zero;
-            sum += value;
-            part += (uint32_t)(value * value);
-        }
-        squares += part;
-    }
-    const int32_t mean = s->centred ? sum : 0; /* times count */
+    const int32_t count = s->rows * s->depth, zeros = count * s->zero;
+    struct ear_norm_sums sums = { 0, 0 };
+    for (int32_t row = 0; row < s->rows; ++row)
+        ear_norm_add(x + row * step, s->depth, &sums);
+    const int64_t squares = (int64_t)sums.squares - (int64_t)(2 * s->zero) * sums.values + (int64_t)zeros * s->zero;
+    const int32_t mean = s->centred ? sums.values - zeros : 0; /* times count */
     const int64_t under = count * squares - (int64_t)mean * mean;
     const int64_t total = (int64_t)((uint64_t)under << s->finer) + epsilon;
     int32_t power;
     const int32_t root = ear_inverse_root(total > 0 ? total : 1, &power);
-    const int32_t away = -(power + s->finer / 2) - EAR_NORM_FRACTION, less = count * s->zero + mean;
-    const int64_t half = (int64_t)1 << (away - 1);
+    const int32_t away = -(power + s->finer / 2) - EAR_NORM_FRACTION;
+    const int32_t up = ear_max(31 - away, 0);
+    const struct ear_norm_line line = { (uint32_t)count << up, (uint32_t)(zeros + mean) << up, root, away + up,
+                                        s->down };
     for (int32_t row = 0; row < s->rows; ++row)
-        for (int32_t i = 0; i < s->depth; ++i) {
-            const int32_t from = count * x[row * step + i] - less;
-            const int32_t normal = (int32_t)(((int64_t)from * root + half) >> away);
-            const int32_t scaled = ear_scale_high(normal, gain[i]);
-            y[row * step + i] = (int8_t)ear_narrow((scaled + offset[i]) >> s->down, -128, 127);
-        }
+        if (line.away == 31)
+            ear_norm_upper(x + row * step, y + row * step, gain, offset, s->depth, &line);
+        else
+            ear_norm_values(x + row * step, y + row * step, gain, offset, s->depth, &line, 0);
 }
 
 /* x, y: (outer, rows, groups, depth), may be the same memory; gain, offset: (groups, depth) */

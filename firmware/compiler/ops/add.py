@@ -14,13 +14,12 @@ from dataclasses import replace
 import numpy as np
 
 from firmware.compiler.fixed_point import (
-    INT32_MIN,
     activation_range,
     multiply_by_quantised_multiplier,
     quantise_multiplier,
     saturate,
 )
-from firmware.compiler.graph import Array, Graph, ModelError, Node
+from firmware.compiler.graph import Array, Graph, Node
 from firmware.compiler.operands import MAX_AXES, broadcast_strides, by_clip, c_list, lead, merge, stacked
 from firmware.compiler.ops import Call, Op, literal, no_macs, output, refuse, require_dtype, tensor
 from firmware.compiler.ops.quantize import only_output, quantised, same_dtype
@@ -63,11 +62,9 @@ def clamp(graph: Graph, node: Node) -> tuple[int, int]:
         y = output(graph, node)
         return activation_range(activation, *quantised(graph, node, y), y.dtype)
     except KeyError:
-        raise _no_clamp(graph, node, activation) from None
-
-
-def _no_clamp(graph: Graph, node: Node, activation: str) -> ModelError:
-    return refuse(graph, node, f"the fused activation {activation} is not a clamp", "make it an op")
+        raise refuse(
+            graph, node, f"the fused activation {activation} is not a clamp", "make it an op"
+        ) from None
 
 
 def pair(graph: Graph, node: Node, inputs: Sequence[Array]) -> tuple[Array, Array]:
@@ -170,32 +167,21 @@ def _check_integers(graph: Graph, node: Node) -> None:
         if value.quantisation is not None:
             what = f"tensor {value.name!r} is int32 with a scale"
             raise refuse(graph, node, what, "quantise the activations to int8 or int16")
-    check_broadcast(graph, node)
-    _limits(graph, node)
-
-
-def _limits(graph: Graph, node: Node) -> tuple[int, int]:
-    """Return the (low, high) clamp of the fused activation of integers; ModelError for another one."""
     activation = node.options.get("fused_activation_function", "NONE")
-    try:
-        return activation_range(activation, 1.0, 0, "int32")
-    except KeyError:
-        raise _no_clamp(graph, node, activation) from None
+    if activation != "NONE":
+        raise refuse(graph, node, f"the fused activation {activation} of int32", "make it an op")
+    check_broadcast(graph, node)
 
 
 def _integers(graph: Graph, node: Node, inputs: Sequence[Array]) -> list[Array]:
-    y, (low, high) = output(graph, node), _limits(graph, node)
+    y = output(graph, node)
     a, b = (by_clip(x, tensor(graph, node, i), len(y.shape)) for i, x in enumerate(inputs))
     with np.errstate(over="ignore"):
-        return [stacked(np.clip(INTEGERS[node.op](a, b), low, high), y)]
+        return [stacked(INTEGERS[node.op](a, b), y)]
 
 
 def _call_integers(graph: Graph, node: Node) -> Call:
-    low, high = _limits(graph, node)
-    lowest = f"({low + 1} - 1)" if low == INT32_MIN else str(low)  # C has no literal of it
-    function = f"EAR_{node.op}"
-    parameters = f"(struct ear_integers){{ .op = {function}, .low = {lowest}, .high = {high} }}"
-    return call_pair(graph, node, "integers", parameters)
+    return call_pair(graph, node, "integers", f"EAR_{node.op}")
 
 
 OPS = tuple(

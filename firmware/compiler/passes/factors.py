@@ -49,37 +49,67 @@ def whole(graph: Graph, tensor: int) -> Product | None:
     """Return an int8 tensor as its own only factor, None for one without a single scale."""
     value = graph.tensors[tensor]
     q = value.quantisation
-    if value.dtype != "int8" or q is None or q.scale.size != 1:
+    if value.dtype != "int8" or q is None or q.scale.size != 1 or value.nibbles:
         return None
     real = (np.arange(-128, 128) - float(q.zero_point[0])) * float(q.scale[0])
     return (Factor(tensor, np.arange(value.elements).reshape(value.shape), real, plain=True),)
 
 
-def factors(graph: Graph, found: Links, tensor: int, depth: int = 0) -> Product | None:
-    """Return the product that a tensor is, its factors followed as far as they go; None without int8."""
+def factors(graph: Graph, found: Links, tensor: int, depth: int = 0, *, single: bool = False) -> Product | None:
+    """Return the product that a tensor is, its factors followed as far as they go; None without int8.
+
+    Args:
+        graph: the graph.
+        found: its links.
+        tensor: what to follow.
+        depth: nodes followed so far.
+        single: a constant factor belongs to the function that another is of its base.
+    """
     node = found.writer(tensor) if depth < DEEPEST else None
-    made = None if node is None else _through(graph, found, node, tensor, depth + 1)
+    made = None if node is None else _through(graph, found, node, tensor, depth + 1, single)
     return made or whole(graph, tensor)
 
 
-def _through(graph: Graph, found: Links, node: Node, tensor: int, depth: int) -> Product | None:
+def _through(
+    graph: Graph, found: Links, node: Node, tensor: int, depth: int, single: bool
+) -> Product | None:
     name = node.op.removeprefix(PREFIX)
     if node.op in VIEWS:
-        return _viewed(graph, found, node, tensor, depth)
+        return _viewed(graph, found, node, tensor, depth, single)
     if name in ("QUANTIZE", "DEQUANTIZE"):
-        return factors(graph, found, node.inputs[0], depth)
+        return factors(graph, found, node.inputs[0], depth, single=single)
     if name == "CONCATENATION":
-        return _joined(graph, [factors(graph, found, i, depth) for i in node.inputs], node)
+        return _joined([factors(graph, found, i, depth, single=True) for i in node.inputs], node)
     running = [i for i in node.inputs if i >= 0 and not graph.tensors[i].constant]
     if not reals.known(node) or not running:
         return None
-    if name == "MUL" and node.options.get("fused_activation_function", "NONE") == "NONE":
-        parts = [factors(graph, found, i, depth) for i in node.inputs]
-        constant = len(running) == 1 and graph.tensors[(set(node.inputs) - {*running}).pop()].elements == 1
-        if not constant and all(parts) and sum(len(part or ()) for part in parts) <= MOST:
-            shape = graph.tensors[tensor].shape
-            return tuple(_spread(factor, shape) for part in parts for factor in part or ())
-    return _function(graph, found, node, running, depth)
+    if len(running) == 1:
+        elements = [graph.tensors[i].elements for i in node.inputs if i not in running]
+        made = _function(graph, found, node, running[0], depth) if single or elements in ([], [1]) else None
+        if made is not None:
+            return made
+    if name != "MUL" or node.options.get("fused_activation_function", "NONE") != "NONE":
+        return None
+    return _multiplied(graph, found, node, tensor, depth)
+
+
+def _multiplied(graph: Graph, found: Links, node: Node, tensor: int, depth: int) -> Product | None:
+    """Return the factors of both operands; the longer operand is one factor when they would be too many."""
+    one, other = (factors(graph, found, i, depth) for i in node.inputs)
+    if one is None or other is None:
+        return None
+    if len(one) + len(other) > MOST:
+        one = whole(graph, node.inputs[0]) if len(one) >= len(other) else one
+        other = whole(graph, node.inputs[1]) if one and len(one) + len(other) > MOST else other
+    if one is None or other is None or len(one) + len(other) > MOST:
+        return None
+    shape = graph.tensors[tensor].shape
+    made = tuple(_spread(factor, shape) for factor in (*one, *other))
+    a, b = made[0], made[-1]
+    if len(made) == 2 and a.base == b.base and a.sign is None and b.sign is None:
+        if a.values.ndim == b.values.ndim and np.array_equal(a.at, b.at):  # such as x * sigmoid(x)
+            return (replace(a, values=a.values * b.values, plain=False),)
+    return made
 
 
 def _spread(factor: Factor, shape: tuple[int, ...]) -> Factor:
@@ -87,9 +117,11 @@ def _spread(factor: Factor, shape: tuple[int, ...]) -> Factor:
     return replace(factor, at=np.broadcast_to(factor.at, shape), sign=sign)
 
 
-def _viewed(graph: Graph, found: Links, node: Node, tensor: int, depth: int) -> Product | None:
+def _viewed(
+    graph: Graph, found: Links, node: Node, tensor: int, depth: int, single: bool
+) -> Product | None:
     data = VIEWS[node.op]
-    parts = factors(graph, found, node.inputs[data], depth)
+    parts = factors(graph, found, node.inputs[data], depth, single=single)
     if parts is None or any(part.values.ndim > 1 for part in parts):
         return None
     position = node.outputs.index(tensor)
@@ -107,7 +139,7 @@ def _viewed(graph: Graph, found: Links, node: Node, tensor: int, depth: int) -> 
     )
 
 
-def _joined(graph: Graph, parts: Sequence[Product | None], node: Node) -> Product | None:
+def _joined(parts: Sequence[Product | None], node: Node) -> Product | None:
     """Return the factor of a concatenation of parts of one tensor, some of them negated perhaps."""
     single = [part[0] for part in parts if part is not None and len(part) == 1]
     if len(single) != len(parts) or any(p.base != single[0].base or p.values.ndim > 1 for p in single):
@@ -126,18 +158,16 @@ def _joined(graph: Graph, parts: Sequence[Product | None], node: Node) -> Produc
     return (replace(first, at=at, sign=np.concatenate(signs, axis)),)
 
 
-def _function(graph: Graph, found: Links, node: Node, running: Sequence[int], depth: int) -> Product | None:
+def _function(graph: Graph, found: Links, node: Node, running: int, depth: int) -> Product | None:
     """Return the one factor that a function of one value, with constants of one value or one a channel, is."""
-    if len(running) != 1 or len(node.outputs) != 1:
-        return None
-    parts = factors(graph, found, running[0], depth)
+    parts = factors(graph, found, running, depth, single=True)
     shape = graph.tensors[node.outputs[0]].shape
     if parts is None or len(parts) != 1 or parts[0].sign is not None:
         return None
     operands: list[Array] = []
     for index in node.inputs:
         constant = reals.constant(graph.tensors[index])
-        if index == running[0]:
+        if index == running:
             operands.append(parts[0].values)
         elif constant is not None and constant.size == 1:
             operands.append(constant.reshape(1))
@@ -150,8 +180,7 @@ def _function(graph: Graph, found: Links, node: Node, running: Sequence[int], de
     values = reals.apply(graph, node, operands)
     if not np.isfinite(values).all():
         return None
-    plain = node.op == "RESHAPE"
-    return (replace(_spread(parts[0], shape), values=values, plain=plain),)
+    return (replace(_spread(parts[0], shape), values=values, plain=False),)
 
 
 def affine(at: Array) -> tuple[int, tuple[int, ...]] | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import heapq
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from firmware.compiler.graph import Graph, Node, Tensor
@@ -63,6 +64,28 @@ def redirect(graph: Graph, instead: Mapping[int, int]) -> Graph:
 
     nodes = tuple(replace(node, inputs=tuple(map(final, node.inputs))) for node in graph.nodes)
     return replace(graph, nodes=nodes, outputs=tuple(map(final, graph.outputs)))
+
+
+def in_order(nodes: Sequence[Node]) -> tuple[Node, ...] | None:
+    """Return the nodes, each after what it reads and else as given; None when they go round in circles."""
+    writer = {index: i for i, node in enumerate(nodes) for index in node.outputs}
+    after: list[list[int]] = [[] for _ in nodes]
+    waiting = []
+    for i, node in enumerate(nodes):
+        needed = {writer[index] for index in node.inputs if index in writer}
+        waiting.append(len(needed))
+        for other in needed:
+            after[other].append(i)
+    ready = [i for i, count in enumerate(waiting) if not count]
+    made = []
+    while ready:
+        i = heapq.heappop(ready)
+        made.append(nodes[i])
+        for other in after[i]:
+            waiting[other] -= 1
+            if not waiting[other]:
+                heapq.heappush(ready, other)
+    return tuple(made) if len(made) == len(nodes) else None
 
 
 def drop_unused(graph: Graph) -> Graph:

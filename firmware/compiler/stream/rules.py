@@ -62,6 +62,7 @@ REASONS: Mapping[str, str] = {
         ("BROADCAST_ARGS", "FILL", "RANGE", "RANK", "SHAPE", "ZEROS_LIKE"), "it tells of the window's shape"
     ),
     "DYNAMIC_UPDATE_SLICE": "it writes into the window at a place of its own",
+    **dict.fromkeys(("EAR_SCAN", "EAR_SCAN_ON"), "it goes through the window from its own start"),
     "EAR_SHIFT": "it is a memory of rows already",
     "GATHER_ND": "it chooses values from all over the window",
     "REVERSE_SEQUENCE": "it turns time around",

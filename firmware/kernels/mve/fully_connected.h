@@ -14,7 +14,7 @@ EAR_KERNEL void ear_fully_connected_packed(struct ear_fully_connected s, struct 
     EAR_ROLLED
     for (int32_t i = 0; i < s.rows && s.rows > 1; i += 2) {
         const int32_t row = ear_min(i, s.rows - 2);
-        const struct ear_column first = { x + row * s.depth, 0 }, second = { first.x + s.depth, 0 };
+        const struct ear_column first = { x + row * s.depth, 0 }, second = { x + (row + 1) * s.depth, 0 };
         ear_product_2(product, out, first, second, weights, channels, y + row * s.outputs,
                       y + (row + 1) * s.outputs);
     }

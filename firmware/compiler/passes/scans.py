@@ -1,0 +1,337 @@
+"""Joins the unrolled steps of a state-space model, h = a h + f, y = sum of c h, into one EAR_SCAN.
+
+A step is an ADD of a MUL whose one operand is the state before; the other, a, is a function of one int8 value
+that is never negative. Steps that read the same tensors at even distances are one loop.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from firmware.compiler.fixed_point import quantise_multiplier
+from firmware.compiler.graph import Array, Graph, ModelError, Node, Quantisation, Tensor
+from firmware.compiler.operands import product
+from firmware.compiler.ops import OPS, ear_scan
+from firmware.compiler.ops.ear_scan import LIMIT, Scan
+from firmware.compiler.passes.factors import VIEWS, Factor, affine, factors, whole
+from firmware.compiler.passes.rewrite import Links, drop_unused, in_order, links
+from firmware.compiler.products import PLAIN, WORD, Operand, downs, finest, tabled
+
+HEADROOM = 8  # a state may grow to so many times what it was calibrated to
+MAX_TABLE = 1 << 14  # bytes
+MAX_UP = 6
+
+
+@dataclass(frozen=True)
+class Step:
+    """h = a * before + fresh, perhaps y = sum of weight * h over the last axis."""
+
+    h: int
+    before: int  # -1: from nothing
+    decay: Factor | None
+    fresh: tuple[Factor, ...]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What is read of a step: a tensor, and what h is weighed with before it is summed up."""
+
+    y: int  # -1: nothing
+    weight: Factor | None
+
+
+def fuse_scans(graph: Graph) -> Graph:
+    """Return the graph with every regular recurrence of two steps or more, or of a kept state, in one node."""
+    adds = [node for node in graph.nodes if node.op == "ADD" and _plain(node)]
+    found = links(graph) if adds else None
+    if found is None:
+        return graph
+    steps = {step.h: step for node in adds if (step := _step(graph, found, node)) is not None}
+    for chain in _chains(graph, found, steps):
+        made = _joined(graph, found, chain)
+        if made is not None:
+            graph, found = made, links(made)
+    return graph
+
+
+def _plain(node: Node) -> bool:
+    return node.options.get("fused_activation_function", "NONE") == "NONE"
+
+
+def _step(graph: Graph, found: Links, node: Node) -> Step | None:
+    """Return the step that ends in this ADD; of two ways to read it the one that goes on from an ADD."""
+    read: list[Step] = []
+    shape = graph.tensors[node.outputs[0]].shape
+    for product, fresh in (node.inputs, node.inputs[::-1]):
+        mul = found.writer(product, "MUL")
+        if mul is None or not _plain(mul) or found.only(product) is not node:
+            continue
+        for a, before in (mul.inputs, mul.inputs[::-1]):
+            known = found.writer(before, "ADD", "MUL") is not None or _kept(graph, before)
+            if not known or graph.tensors[before].shape != shape or not shape:
+                continue
+            decay, parts = _decay(graph, found, a, shape), factors(graph, found, fresh)
+            if decay is not None and parts is not None:
+                read.append(Step(node.outputs[0], before, decay, _spread(parts, shape)))
+    read.sort(key=lambda step: found.writer(step.before, "MUL") is not None)
+    return read[0] if read and graph.tensors[node.outputs[0]].dtype == "int8" else None
+
+
+def _kept(graph: Graph, tensor: int) -> bool:
+    return any(state.read == tensor for state in graph.states)
+
+
+def _spread(parts: Sequence[Factor], shape: tuple[int, ...]) -> tuple[Factor, ...]:
+    wide = [replace(part, at=np.broadcast_to(part.at, shape)) for part in parts]
+    return tuple(sorted(wide, key=lambda part: (_by_state(part), part.base, not part.plain)))
+
+
+def _by_state(part: Factor) -> bool:
+    """Tell whether a factor differs among the states of a row, as the last axis is."""
+    flat = part.at.reshape(-1, part.at.shape[-1])
+    return part.values.ndim > 1 or bool((flat != flat[:, :1]).any())
+
+
+def _decay(graph: Graph, found: Links, tensor: int, shape: tuple[int, ...]) -> Factor | None:
+    parts = factors(graph, found, tensor, single=True)
+    if parts is None or len(parts) > 1:
+        parts = whole(graph, tensor)
+    if parts is None or parts[0].sign is not None or parts[0].values.min() < 0:
+        return None
+    if parts[0].values.size * 2 > MAX_TABLE or parts[0].values.max() >= 1 << MAX_UP:
+        return None
+    return replace(parts[0], at=np.broadcast_to(parts[0].at, shape))
+
+
+def _chains(graph: Graph, found: Links, steps: Mapping[int, Step]) -> list[list[Step]]:
+    """Return the runs of steps, each from its start: a product before its first step, or a state."""
+    after = {step.before: step for step in steps.values()}
+    chains = []
+    for step in steps.values():
+        if step.before in steps:
+            continue
+        chain = [step]
+        while chain[-1].h in after and after[chain[-1].h] is not chain[0]:
+            chain.append(after[chain[-1].h])
+        if not _kept(graph, step.before):
+            start = factors(graph, found, _without_zero(graph, found, step.before))
+            shape = graph.tensors[step.h].shape
+            if start is None or len(chain) < 2:
+                continue
+            chain.insert(0, Step(step.before, -1, None, _spread(start, shape)))
+        chains.append(chain)
+    return chains
+
+
+def _without_zero(graph: Graph, found: Links, tensor: int) -> int:
+    """Return what a constant of zeros is added to in this tensor, or the tensor itself."""
+    node = found.writer(tensor, "ADD")
+    for one, other in () if node is None else (node.inputs, node.inputs[::-1]):
+        value = graph.tensors[other]
+        zero = value.quantisation.zero_point[0] if value.quantisation is not None else 0
+        if value.data is not None and (value.data == zero).all():
+            return one
+    return tensor
+
+
+def _joined(graph: Graph, found: Links, chain: Sequence[Step]) -> Graph | None:
+    results = _results(graph, found, chain)
+    scan, inputs = _scan(graph, chain, results)
+    if scan is None:
+        return None
+    on = _kept(graph, chain[0].before)
+    ys = [result.y for result in results if result.y >= 0]
+    packed = _packed(graph, found, ys, scan.sizes[1]) if len(ys) == len(chain) else None
+    if packed is not None and len(set(scan.ends)) == 1:
+        ys, scan = [packed[0]], replace(scan, outputs=(), places=packed[1], ends=scan.ends[:1])
+    tensors = list(graph.tensors)
+    states = graph.states
+    before, after = -1, ()
+    if on:
+        before, after = len(tensors), (len(tensors) + 1,)
+        tensors += _wide(graph, chain, scan)
+        states = tuple(
+            replace(s, read=before, written=after[0], initial=0) if s.read == chain[0].before else s
+            for s in states
+        )
+        if not _turns_wide(graph, found, chain):
+            return None
+    name = found.writers[chain[-1].h].name
+    node = Node(ear_scan.ON if on else "EAR_SCAN", (before, *inputs), (*after, *ys), {"scan": scan}, 1, name)
+    gone = set(ys)
+    nodes = [n for n in graph.nodes if not gone.intersection(n.outputs)]
+    ordered = in_order([*nodes, node])
+    if ordered is None:
+        return None
+    made = drop_unused(replace(graph, tensors=tuple(tensors), nodes=ordered, states=states))
+    try:
+        OPS[node.op].check(made, node)
+    except ModelError:
+        return None
+    return made
+
+
+def _turns_wide(graph: Graph, found: Links, chain: Sequence[Step]) -> bool:
+    """Tell whether the last state is what is kept, and starts from zero, read by the recurrence only."""
+    state = next(s for s in graph.states if s.read == chain[0].before)
+    q = graph.tensors[state.read].quantisation
+    zero = q is not None and np.array_equal(np.unique(state.initial), q.zero_point)
+    return state.written == chain[-1].h and zero and len(found.read(state.read)) == 1
+
+
+def _wide(graph: Graph, chain: Sequence[Step], scan: Scan) -> list[Tensor]:
+    last = graph.tensors[chain[-1].h]
+    scale = Quantisation(np.array([scan.unit], np.float32), np.zeros(1, np.int32))
+    shape = (scan.sizes[1], scan.sizes[2])
+    return [Tensor(f"{last.name} {when}", shape, "int32", scale) for when in ("before", "after")]
+
+
+def _results(graph: Graph, found: Links, chain: Sequence[Step]) -> list[Result]:
+    """Return what is read of each step; every state itself when one of them is not only weighed and summed."""
+    following = [*(step.h for step in chain[1:]), -1]
+    weighed = [_weighed(graph, found, step, chain) for step in chain]
+    if all(result is not None for result in weighed):
+        return [result for result in weighed if result is not None]
+    kept = {state.written for state in graph.states}
+    results = []
+    for step, after in zip(chain, following, strict=True):
+        inner = {id(n) for n in _recurrent(found, step, after)}
+        outside = step.h in found.kept - kept or any(id(n) not in inner for n in found.read(step.h))
+        results.append(Result(step.h if outside else -1, None))
+    return results
+
+
+def _recurrent(found: Links, step: Step, after: int) -> list[Node]:
+    add = found.writer(after) if after >= 0 else None
+    return [n for n in found.read(step.h) if add is not None and n.outputs[0] in add.inputs and n.op == "MUL"]
+
+
+def _weighed(graph: Graph, found: Links, step: Step, chain: Sequence[Step]) -> Result | None:
+    """Return the sum of weighed states that is all that is read of a step besides the recurrence."""
+    index = chain.index(step)
+    inner = {id(n) for n in _recurrent(found, step, chain[index + 1].h if index + 1 < len(chain) else -1)}
+    others = [n for n in found.read(step.h) if id(n) not in inner]
+    if step.h in found.kept - {state.written for state in graph.states} or len(others) > 1:
+        return None
+    if not others:
+        return Result(-1, None)
+    mul = others[0]
+    total = found.only(mul.outputs[0], "SUM") if mul.op == "MUL" and _plain(mul) else None
+    shape = graph.tensors[step.h].shape
+    if total is None or graph.tensors[mul.outputs[0]].shape != shape:
+        return None
+    axes = graph.tensors[total.inputs[1]].data
+    other = next((i for i in mul.inputs if i != step.h), -1)
+    parts = factors(graph, found, other) if other >= 0 else None
+    if axes is None or [int(a) % len(shape) for a in axes.reshape(-1)] != [len(shape) - 1] or parts is None:
+        return None
+    if len(parts) > 1 or not parts[0].plain or parts[0].sign is not None:
+        parts = whole(graph, other)
+    return parts and Result(total.outputs[0], replace(parts[0], at=np.broadcast_to(parts[0].at, shape)))
+
+
+def _packed(graph: Graph, found: Links, ys: Sequence[int], rows: int) -> tuple[int, tuple[int, ...]] | None:
+    """Return (tensor, steps) when one PACK or CONCATENATION puts all of them evenly into a tensor."""
+    ends = {}
+    for y in ys:
+        reader = found.only(y)
+        if reader is not None and reader.op in VIEWS:
+            y = reader.outputs[0]
+            reader = found.only(y)
+        if reader is None or reader.op not in ("CONCATENATION", "PACK"):
+            return None
+        ends[y] = reader
+    node = next(iter(ends.values()))
+    if any(n is not node for n in ends.values()) or tuple(ends) != tuple(node.inputs):
+        return None
+    first = graph.tensors[node.inputs[0]]
+    if _scaled(graph, node.outputs[0]) != _scaled(graph, ys[0]):
+        return None
+    axis, count = int(node.options["axis"]), first.elements
+    parts = [np.arange(t * count, (t + 1) * count).reshape(first.shape) for t in range(len(ys))]
+    mixed = np.stack(parts, axis) if node.op == "PACK" else np.concatenate(parts, axis)
+    place = np.empty(mixed.size, np.int64)
+    place[mixed.reshape(-1)] = np.arange(mixed.size)
+    even = affine(place.reshape(len(ys), rows, -1))
+    return None if even is None else (node.outputs[0], even[1])
+
+
+def _scaled(graph: Graph, tensor: int) -> tuple[float, int]:
+    q = graph.tensors[tensor].quantisation
+    assert q is not None  # int8 activations have a scale, or the op was refused
+    return float(q.scale[0]), int(q.zero_point[0])
+
+
+def _scan(graph: Graph, chain: Sequence[Step], results: Sequence[Result]) -> tuple[Scan | None, list[int]]:
+    """Return the numbers of the kernel, and the tensors that its operands are read from."""
+    shape = graph.tensors[chain[0].h].shape
+    sizes = len(chain), product(shape[:-1]), shape[-1]
+    if len({len(step.fresh) for step in chain}) > 1:
+        return None, []
+    lines = [[step.decay for step in chain], *map(list, zip(*(step.fresh for step in chain), strict=True))]
+    weights = [result.weight for result in results]
+    weighed = any(weights)
+    operands = []
+    for position, parts in enumerate([*lines, *([weights] if weighed else [])], 1):
+        operand = _operand(graph, parts, sizes, position, fraction=position == 1)
+        if operand is None:
+            return None, []
+        operands.append(operand)
+    decay, *fresh = operands[: len(lines)]
+    weight = operands[-1] if weighed else None
+    inputs = [next(part.base for part in parts if part) for parts in (*lines, weights) if any(parts)]
+    lost = downs(fresh)
+    unit = _unit(graph, chain, fresh)
+    scaling = quantise_multiplier(math.prod(o.scale for o in fresh) * 2.0 ** sum(lost) / unit)
+    narrow = max(0, 23 + PLAIN + (sizes[2] - 1).bit_length() - WORD) if weighed else 0
+    gain = unit * 2**narrow * (weight.scale if weight else 1.0)
+    ends = [(0, 0, 0) if r.y < 0 else _end(gain, *_scaled(graph, r.y)) for r in results]
+    outputs = tuple(t for t, result in enumerate(results) if result.y >= 0)
+    up = round(math.log2(decay.scale)) + 15
+    places = (0, 1, 0) if weighed else (0, sizes[2], 1)
+    return Scan(sizes, decay, up, tuple(fresh), lost, scaling, weight, narrow, unit, tuple(ends), places, outputs), inputs
+
+
+def _end(gain: float, scale: float, zero: int) -> tuple[int, int, int]:
+    return *quantise_multiplier(gain / scale), zero
+
+
+def _unit(graph: Graph, chain: Sequence[Step], fresh: Sequence[Operand]) -> float:
+    """Return the real number of one unit of the state: as fine as what it may grow to allows."""
+    ranges = [(128 + abs(zero)) * scale for scale, zero in (_scaled(graph, step.h) for step in chain)]
+    most = math.prod(2.0**operand.bits * operand.scale for operand in fresh)
+    return max(max(ranges) * HEADROOM / LIMIT, most / 2.0 ** (WORD - 1))
+
+
+def _operand(
+    graph: Graph, parts: Sequence[Factor | None], sizes: tuple[int, int, int], position: int, *, fraction: bool
+) -> Operand | None:
+    """Return the operand that reads a factor of every step, None when they are not evenly apart."""
+    present = [(t, part) for t, part in enumerate(parts) if part is not None]
+    model = present[0][1]
+    places = []
+    for t, part in present:
+        even = affine(part.at.reshape(sizes[1:]))
+        same = part.base == model.base and np.array_equal(part.values, model.values)
+        if even is None or not same or part.sign is not None or part.values.size * 2 > MAX_TABLE:
+            return None
+        places.append((t, *even))
+    t, first, steps = places[0]
+    apart = (places[-1][1] - first) // (places[-1][0] - t) if len(places) > 1 else 0
+    if any(p[2] != steps or p[1] != first + (p[0] - t) * apart for p in places):
+        return None
+    start, along = first - t * apart, (apart, *steps)
+    if model.plain and not fraction:
+        scale, zero = _scaled(graph, model.base)
+        return Operand(position, start, along, zero, scale)
+    scale = _fraction(model.values) if fraction else finest(model.values)
+    return Operand(position, start, along, 0, scale, tabled(model.values, scale))
+
+
+def _fraction(values: Array) -> float:
+    """Return the least power of two, 2**-15 or more, at which the largest value fits a table."""
+    return 2.0 ** max(-15, math.ceil(math.log2(max(float(values.max()), 1e-9) / 32767.5)))

@@ -1,0 +1,100 @@
+"""What a second of sound costs a streaming model, and what its window model would cost at the same hop."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from boards.errors import UserError
+
+if TYPE_CHECKING:
+    from firmware.compiler.build import Build
+    from kit.device import Device
+    from kit.profile import Cost
+
+HOPS = 5  # that are counted behind the first full window; the median is reported
+Sound = npt.NDArray[np.int16]
+
+
+def compare(build: Build, device: Device, cost: Cost, sound: Sound | None = None) -> dict[str, Any] | None:
+    """Return the counts of a streaming build for a second of sound, None for a build of whole windows.
+
+    Of a bare model, which says nothing of time, they are for one row of its input. The window model is
+    compiled for the same board and counted there when the board is emulated; else its figure is None.
+
+    Args:
+        build: of the stream.
+        device: the board that runs it.
+        cost: of one hop.
+        sound: what is heard, at least a window and HOPS hops; None for a bare model.
+    """
+    if build.stream is None:
+        return None
+    rows = build.stream["rows"]
+    hops = 1 / rows
+    if build.frontend is not None:
+        hops = build.frontend["sample_rate"] / (build.frontend["hop"] * rows)
+    own = cost.total if sound is None else _heard(device, sound, rows)
+    window = _window(build, sound) if cost.origin == "emulated" else None
+    return {
+        "of": "row" if build.frontend is None else "second",
+        "hops": hops,
+        "unit": cost.unit,
+        "stream": round(own * hops),
+        "window": None if window is None else round(window * hops),
+        "origins": {"stream": cost.origin, "window": None if window is None else cost.origin},
+    }
+
+
+def enough(samples: Sequence[Sound], window: int, hop: int) -> Sound:
+    """Return sound for a window and HOPS hops, clips one after the other and again from the start."""
+    joined = np.concatenate(samples)
+    return np.resize(joined, window + HOPS * hop)
+
+
+def _heard(device: Device, sound: Sound, rows: int) -> int:
+    """Return the median count of a hop: the features of its frames, and what the model makes of them."""
+    counts = [result.instructions for result in device.stream([sound], hop_frames=rows)]
+    return int(np.median(counts[-HOPS:]))
+
+
+def _window(build: Build, sound: Sound | None) -> int | None:
+    """Compile the window model for the same board and return its count at each hop; None if it does not fit."""
+    from firmware.compiler import build as compiler
+    from kit import device
+    from models import frontend
+    from models.frontend import FrontEnd
+
+    tables = None if build.frontend is None else frontend.tables(FrontEnd(**build.frontend))
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            made = compiler.compile_model(
+                build.model,
+                build.board,
+                Path(folder) / "window",
+                name=build.name,
+                frontend=build.frontend,
+                frontend_tables=tables,
+            )
+        except UserError:
+            return None
+        with device.open(made, None) as board:
+            if sound is not None and build.stream is not None:
+                return _heard(board, sound, build.stream["rows"])
+            into = made.graph.tensors[made.graph.inputs[0]]
+            return board.profile(np.zeros(into.shape, np.int8)).total
+
+
+def figures(record: Mapping[str, Any]) -> list[tuple[str, Any, str | None]]:
+    """Return name, value and origin of the counts that `compare` made."""
+    told = record["per_second"]
+    if told is None:
+        return []
+    what = f"{told['unit']} for a {'second of sound' if told['of'] == 'second' else 'row of the input'}"
+    names = {"stream": f"{what}, hop by hop", "window": f"{what}, a window each hop"}
+    return [(name, told[key], told["origins"][key]) for key, name in names.items() if told[key] is not None]
