@@ -84,6 +84,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "real_data": result("real_data"),
     "operators": result("operators"),
     "host": result("host"),
+    "streaming": result("streaming"),
     "families": families,
     "boards": board_table,
     "tree": tree,

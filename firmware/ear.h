@@ -77,6 +77,9 @@ EAR_KERNEL void ear_fill(int8_t *to, int32_t value, int32_t bytes) {
         *to++ = (int8_t)value;
 }
 
+#define EAR_INFINITY __builtin_inff()
+#define EAR_NAN __builtin_nanf("")
+
 /* Called before each node of ear_model_invoke(before), and once at its end. */
 #define EAR_OP(node)                                                                                                   \
     do {                                                                                                               \

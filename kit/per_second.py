@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from kit.profile import Cost
 
 HOPS = 5  # that are counted behind the first full window; the median is reported
-Sound = npt.NDArray[np.int16]
+Sound = npt.NDArray[np.signedinteger[Any]]
 
 
 def compare(build: Build, device: Device, cost: Cost, sound: Sound | None = None) -> dict[str, Any] | None:
@@ -39,7 +39,7 @@ def compare(build: Build, device: Device, cost: Cost, sound: Sound | None = None
     hops = 1 / rows
     if build.frontend is not None:
         hops = build.frontend["sample_rate"] / (build.frontend["hop"] * rows)
-    own = cost.total if sound is None else _heard(device, sound, rows)
+    own = cost.total if sound is None else heard(device, sound, rows)
     window = _window(build, sound) if cost.origin == "emulated" else None
     return {
         "of": "row" if build.frontend is None else "second",
@@ -51,20 +51,19 @@ def compare(build: Build, device: Device, cost: Cost, sound: Sound | None = None
     }
 
 
-def enough(samples: Sequence[Sound], window: int, hop: int) -> Sound:
-    """Return sound for a window and HOPS hops, clips one after the other and again from the start."""
-    joined = np.concatenate(samples)
-    return np.resize(joined, window + HOPS * hop)
+def enough(samples: Sound, window: int, hop: int) -> Sound:
+    """Return sound for a window and HOPS hops, clips (n, samples) one after the other and again."""
+    return np.resize(samples.reshape(-1), window + HOPS * hop)
 
 
-def _heard(device: Device, sound: Sound, rows: int) -> int:
+def heard(device: Device, sound: Sound, rows: int) -> int:
     """Return the median count of a hop: the features of its frames, and what the model makes of them."""
     counts = [result.instructions for result in device.stream([sound], hop_frames=rows)]
     return int(np.median(counts[-HOPS:]))
 
 
 def _window(build: Build, sound: Sound | None) -> int | None:
-    """Compile the window model for the same board and return its count at each hop; None if it does not fit."""
+    """Compile the window model for the board; return its count at each hop, None if it does not fit."""
     from firmware.compiler import build as compiler
     from kit import device
     from models import frontend
@@ -85,7 +84,7 @@ def _window(build: Build, sound: Sound | None) -> int | None:
             return None
         with device.open(made, None) as board:
             if sound is not None and build.stream is not None:
-                return _heard(board, sound, build.stream["rows"])
+                return heard(board, sound, build.stream["rows"])
             into = made.graph.tensors[made.graph.inputs[0]]
             return board.profile(np.zeros(into.shape, np.int8)).total
 

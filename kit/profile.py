@@ -234,12 +234,12 @@ def record(
     trial: Trial,
     cost: Cost,
     owner: Array | None = None,
-    sound: npt.NDArray[np.int16] | None = None,
+    sound: per_second.Sound | None = None,
 ) -> dict[str, Any]:
     """Return the record without accuracies, with an origin for each figure.
 
-    `owner` (N,) says which clip an input is a window of; `samples` and `mismatches` count clips then. `sound` is what
-    a streaming model hears while a second of it is counted.
+    `owner` (N,) says which clip an input is a window of; `samples` and `mismatches` count clips then.
+    `sound` is what a streaming model hears while a second of it is counted.
     """
     wrong = trial.wrong if owner is None else np.bincount(owner, trial.wrong) > 0
     used = device.memory()

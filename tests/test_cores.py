@@ -41,6 +41,7 @@ KINDS = {
     "depthwise": strategies.depthwise_conv_2d(),
     "depthwise 3x3": neighbours(),
     "dense": strategies.fully_connected(),
+    "softmax": strategies.softmaxes(),
 }
 
 

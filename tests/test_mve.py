@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,16 @@ import numpy as np
 import pytest
 import strategies
 import tflite_writer as tfl
+from fused import fused
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from op_oracle import Case, int8, quantisations
+from test_fused_kernels import attentions, norms
+from test_ops_matmul import products
 
 from boards.errors import UserError
 from firmware.compiler import convolution, interp, layouts, read_tflite, toolchain
+from firmware.compiler.graph import Array, Graph
 from firmware.compiler.layouts.layout import Product
 
 pytestmark = pytest.mark.skipif(
@@ -70,15 +75,22 @@ KINDS: dict[str, st.SearchStrategy[Case]] = {
     "dense": strategies.fully_connected(),
     "pool": strategies.pools(),
     "pair": pairs(),
+    "softmax": strategies.softmaxes(),
+    "products": products(),
 }
 
 
 def check(cases: Sequence[Case], folder: Path, kind: Any = "zig") -> None:
     graphs = [read_tflite.read(case.model, "case").verify() for case in cases]
-    runs = mve_runner.run(graphs, [case.inputs for case in cases], folder, kind)
-    for case, graph, run in zip(cases, graphs, runs, strict=True):
-        np.testing.assert_array_equal(run.output, interp.run(graph, case.inputs)[0], err_msg=str(case.op))
-        assert run.intact, case.op
+    check_graphs(graphs, [case.inputs for case in cases], folder, kind)
+
+
+def check_graphs(
+    graphs: Sequence[Graph], inputs: Sequence[Sequence[Array]], folder: Path, kind: Any = "zig"
+) -> None:
+    for graph, values, run in zip(graphs, inputs, mve_runner.run(graphs, inputs, folder, kind), strict=True):
+        np.testing.assert_array_equal(run.output, interp.run(graph, values)[0], err_msg=str(graph.nodes[0]))
+        assert run.intact, graph.nodes[0]
 
 
 @pytest.mark.parametrize("op", KINDS)
@@ -99,6 +111,29 @@ def test_drawn_ops_through_gcc(tmp_path: Path, cases: list[Case]) -> None:
     except UserError as error:
         pytest.skip(str(error))
     check(cases, tmp_path, "gcc")
+
+
+@given(st.lists(norms(), min_size=BATCH, max_size=BATCH))
+@settings(max_examples=EXAMPLES, phases=PHASES, deadline=None, suppress_health_check=list(HealthCheck))
+def test_drawn_normalisations(tmp_path: Path, drawn: list[tuple[bytes, Any, Any]]) -> None:
+    check_graphs([fused(model) for model, _, _ in drawn], [[x] for _, x, _ in drawn], tmp_path)
+
+
+@given(st.lists(attentions(), min_size=BATCH, max_size=BATCH))
+@settings(max_examples=EXAMPLES, phases=PHASES, deadline=None, suppress_health_check=list(HealthCheck))
+def test_drawn_attention(tmp_path: Path, drawn: list[tuple[bytes, Any]]) -> None:
+    wholes = [fused(model) for model, _ in drawn]
+    pairs = [(whole, node) for whole in wholes for node in whole.nodes if node.op.startswith("EAR_ATTENTION")]
+    graphs = [
+        replace(whole, nodes=(node,), inputs=node.inputs[:3], outputs=node.outputs) for whole, node in pairs
+    ]
+    rng = np.random.default_rng(len(graphs))
+    inputs = [
+        [rng.integers(-128, 128, graph.tensors[i].shape).astype(np.int8) for i in graph.inputs]
+        for graph in graphs
+    ]
+    if graphs:  # none in the first example: of small scores the chain keeps its ops
+        check_graphs(graphs, inputs, tmp_path)
 
 
 def dense(depth: int, outputs: int) -> Case:

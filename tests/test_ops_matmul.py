@@ -24,7 +24,7 @@ from kit.virtual import VirtualBoard
 def products(draw: Any) -> Case:
     """Draw a product of stacks of matrices whose results fill the int8 range."""
     stack = draw(st.lists(st.integers(1, 3), max_size=3))
-    rows, depth, columns = (draw(st.integers(1, 11)) for _ in range(3))
+    rows, depth, columns = (draw(st.integers(1, most)) for most in (11, 40, 11))
     adj_x, adj_y = draw(st.booleans()), draw(st.booleans())
 
     def stacked(matrix: tuple[int, int]) -> tuple[int, ...]:
@@ -34,7 +34,7 @@ def products(draw: Any) -> Case:
     a = stacked((depth, rows) if adj_x else (rows, depth))
     b = stacked((columns, depth) if adj_y else (depth, columns))
     left, right = draw(quantisations), draw(quantisations)
-    target = left[0] * right[0] * 2 ** draw(st.floats(3, 12)), draw(zeros)
+    target = left[0] * right[0] * 2 ** draw(st.floats(3, 13)), draw(zeros)
     constant = int8(draw, b) if draw(st.booleans()) else None
     x, w = tfl.Value("x", a, "int8", *left), tfl.Value("w", b, "int8", *right, data=constant)
     y = tfl.Value("y", (*np.broadcast_shapes(a[:-2], b[:-2]), rows, columns), "int8", *target)

@@ -112,7 +112,7 @@ def test_float_edges() -> None:
     [
         (unary("LOGISTIC", (0.1, 0), (1 / 128, 0)), "not 1/256"),
         (unary("TANH", (1e-9, 0), (1 / 128, 0)), "too fine"),
-        (unary("RELU", (1e9, 0), (1e-9, 0)), "out of proportion"),
+        (unary("RELU", (1e7, 0), (1e-9, 0)), "out of proportion"),
         (unary("HARD_SWISH", (1e4, 0), (1e-4, 0)), "out of proportion"),
         (unary("RSQRT", (1e-9, 0), (1e-9, 0)), "out of proportion"),
         (unary("ABS", (0.1, 300), (0.1, 0)), "zero-point 300"),

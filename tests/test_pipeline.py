@@ -267,15 +267,13 @@ def too_big() -> bytes:
 
 def unknown_op() -> bytes:
     x = tflite_writer.Value("x", (1, 4, 4, 2), "int8", 0.1)
-    y = tflite_writer.Value("y", (1, 2, 2, 8), "int8", 0.1)
-    return tflite_writer.model(
-        [x], [tflite_writer.Op("SPACE_TO_DEPTH", [x], [y], {"block_size": 2})], [], [y]
-    )
+    y = tflite_writer.Value("y", (1, 4, 4, 2), "int8", 0.1)
+    return tflite_writer.model([x], [tflite_writer.Op("RFFT2D", [x], [y])], [], [y])
 
 
 @pytest.mark.parametrize(
     ("make", "texts"),
-    [(too_big, ("flash", "virtual-m4", "heavy", "--board")), (unknown_op, ("SPACE_TO_DEPTH",))],
+    [(too_big, ("flash", "virtual-m4", "heavy", "--board")), (unknown_op, ("RFFT2D", "spectrogram"))],
     ids=["too big", "unknown op"],
 )
 def test_model_that_cannot_be_built_is_refused(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -10,14 +11,15 @@ import numpy as np
 import pytest
 import tflite_writer as tfl
 from conftest import earkit, shared_folder
-from test_stream import Net
+from test_stream import Net, Q
+from test_stream_recurrent import lstm_node
 
 import boards
 from boards.errors import UserError
 from firmware.compiler import build as compiler
 from firmware.compiler import interp
 from firmware.compiler.build import Build
-from kit import device, hops, listen
+from kit import device, hops, listen, per_second, profile
 from models import frontend
 from models.data import audio
 from models.frontend import FrontEnd
@@ -26,12 +28,52 @@ FRONT = FrontEnd(bands=16, window=512, hop=160, frames=36)
 HOP = 4
 
 
-@pytest.fixture(scope="module", params=["causal", "valid"])
+def filters(net: Net, causal: bool) -> Net:
+    """Return filters over frames and a mean over all that they say."""
+    return net.conv(3, causal=causal).relu().conv(4, stride=2, causal=causal).dense().mean()
+
+
+def upsampling(net: Net) -> Net:
+    """Return frames laid out again after a filter, the last ones left out, and filtered once more."""
+    net.conv(3, stride=2, causal=True)
+    rows, columns = net.last.shape[1:3]
+    weights = tfl.constant("up", np.random.default_rng(2).integers(-127, 128, (4, 4, 1, 5)), "int8", 0.004)
+    shape, cut = (1, 2 * rows + 2, columns, 4), (1, 2 * rows - 3, columns, 4)
+    laid = tfl.Value("laid", shape, "int8", *Q)
+    slide = {"padding": "VALID", "stride_h": 2, "stride_w": 1}
+    inputs = [tfl.constant("target", list(shape)), weights, net.last]
+    net.nodes.append(tfl.Op("TRANSPOSE_CONV", inputs, [laid], slide, 3))
+    net.last = laid
+    net.add("SLICE", [tfl.constant("first", [0, 1, 0, 0]), tfl.constant("sizes", list(cut))], cut)
+    return net.conv(2).mean()
+
+
+def recurrent(net: Net) -> Net:
+    """Return a filter, an LSTM over its means across bands, and what that says at the end."""
+    net.conv(3, causal=True)
+    rows = net.last.shape[1]
+    net.add("MEAN", [tfl.constant("bands", [2])], (1, rows, 5), keep_dims=False)
+    y = tfl.Value("lstm", (1, rows, 8), "int8", 1 / 128, 0)
+    net.nodes.append(lstm_node(net.last, y, time_major=False))
+    last = tfl.Value("end", (1, 8), "int8", 1 / 128, 0)
+    ranges = [tfl.constant(n, v) for n, v in (("a", [0, rows - 1, 0]), ("b", [1, rows, 8]), ("c", [1, 1, 1]))]
+    net.nodes.append(tfl.Op("STRIDED_SLICE", [y, *ranges], [last], {"shrink_axis_mask": 2}))
+    net.last = last
+    return net.dense()
+
+
+NETS = {
+    "causal": lambda net: filters(net, causal=True),
+    "valid": lambda net: filters(net, causal=False),
+    "upsampling": upsampling,
+    "recurrent": recurrent,
+}
+
+
+@pytest.fixture(scope="module", params=NETS)
 def streaming(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Build:
-    """Give a small net of filters over frames, compiled to take four at a time."""
-    net = Net.of(FRONT.frames, FRONT.bands, 1)
-    causal = request.param == "causal"
-    net.conv(3, causal=causal).relu().conv(4, stride=2, causal=causal).dense().mean()
+    """Give a small net over frames, compiled to take four at a time."""
+    net = NETS[request.param](Net.of(FRONT.frames, FRONT.bands, 1))
     model = tfl.model([net.input], net.nodes, [], [net.last])
     step = frontend.tables(replace(FRONT, frames=HOP))
     out = tmp_path_factory.mktemp("builds") / request.param
@@ -94,6 +136,42 @@ def test_the_sizes_tell_of_the_stream(streaming: Build) -> None:
     assert told["macs"] * 4 < told["window_macs"]
     assert (told["rows"], told["window"]) == (HOP, FRONT.frames)
     assert streaming.sizes["ram_bytes"]["state"] > 0
+
+
+def test_a_second_of_sound_is_counted_both_ways(streaming: Build, running: device.Device) -> None:
+    hop = HOP * FRONT.hop
+    heard = per_second.enough(sound()[None], FRONT.samples, hop)
+    inputs = profile.trial_inputs(streaming.window, 2, 0)
+    cost = profile.count(running, profile.feed(streaming, running, inputs), None)
+    told = per_second.compare(streaming, running, cost, heard)
+    assert told is not None
+    assert (told["of"], told["hops"], told["unit"]) == ("second", 25.0, "instructions")
+    assert told["origins"] == {"stream": "emulated", "window": "emulated"}
+    *_, last = running.stream([heard], HOP)
+    assert told["stream"] == pytest.approx(25 * last.instructions, rel=0.02)
+    assert cost.total * 25 < told["stream"] < 0.7 * told["window"]
+    rows = {name: value for name, value, _ in per_second.figures({"per_second": told})}
+    assert rows["instructions for a second of sound, hop by hop"] == told["stream"]
+    assert rows["instructions for a second of sound, a window each hop"] == told["window"]
+
+
+def test_a_profile_of_a_bare_stream_counts_a_row_of_its_input(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    net = Net.of(16, 4, 3).conv(3, causal=True).relu().conv(3, causal=True)
+    (tmp_path / "net.tflite").write_bytes(tfl.model([net.input], net.nodes, [], [net.last]))
+    counts = {}
+    for hop in (["--hop", "2"], []):
+        command = ["compile", "net.tflite", "--board", "virtual-m4", *hop, "-o", "built"]
+        assert earkit(capsys, *command)[0] == 0
+        code, text, _ = earkit(capsys, "profile", "built", "--samples", "3", "--json")
+        assert code == 0
+        counts[len(hop)] = json.loads(text)
+    told = counts[2]["per_second"]
+    assert counts[0]["per_second"] is None
+    assert (told["of"], told["stream"]) == ("row", round(counts[2]["instructions"] / 2))
+    assert told["window"] == pytest.approx(counts[0]["instructions"] / 2, rel=0.05)
 
 
 @pytest.mark.parametrize(("text", "rows"), [("10ms", 1), ("40 ms", 4), ("20.0ms", 2), ("3", 3)])

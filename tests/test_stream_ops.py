@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import tflite_writer as tfl
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from test_stream import Net, Q, signal
 
 from firmware.compiler.graph import Node, Tensor
@@ -251,6 +253,82 @@ def test_means_of_a_norm(whole: bool) -> None:
     made = stream(graph, 4)
     assert ("means over all rows" in made.stopped_by) == whole
     assert prove(graph, made, signal(graph, ROWS)) == 1
+
+
+def slid(net: Net, draw: Any) -> None:
+    """Add a filter or pool along time, if it fits."""
+    size, stride, dilation = (
+        draw(st.integers(1, 4)),
+        draw(st.sampled_from([1, 1, 2])),
+        draw(st.integers(1, 2)),
+    )
+    reach = (size - 1) * dilation + 1
+    if size < stride or reach > net.last.shape[1]:
+        return
+    if draw(st.booleans()):
+        net.conv(size, stride, dilation, causal=draw(st.booleans()) and reach > stride)
+    else:
+        net.pool(size, stride)
+
+
+def cropped(net: Net, draw: Any) -> None:
+    """Cut rows off both ends."""
+    _, rows, columns, channels = net.last.shape
+    begin, end = draw(st.integers(0, 3)), draw(st.integers(0, 3))
+    if begin + end < rows - 4:
+        shape = [1, rows - begin - end, columns, channels]
+        net.add("SLICE", numbers([0, begin, 0, 0], shape), tuple(shape))
+
+
+def laid(net: Net, draw: Any) -> None:
+    """Add a transposed convolution and the slice of what no later row adds to."""
+    _, rows, columns, channels = net.last.shape
+    size, stride, more = draw(st.integers(1, 5)), draw(st.integers(1, 3)), draw(st.integers(0, 2))
+    weights = tfl.constant(
+        f"up{len(net.nodes)}", RNG.integers(-127, 128, (4, size, 1, channels)), "int8", 0.004
+    )
+    whole = (1, (rows - 1) * stride + size, columns, 4)
+    made = tfl.Value(f"v{len(net.nodes)}", whole, "int8", *Q)
+    slide = {"padding": "VALID", "stride_h": stride, "stride_w": 1}
+    net.nodes.append(tfl.Op("TRANSPOSE_CONV", [*numbers(list(whole)), weights, net.last], [made], slide, 3))
+    net.last = made
+    count = min(whole[1], rows * stride) - more
+    if whole[1] > count > 4:
+        net.add("SLICE", numbers([0, 0, 0, 0], [1, count, columns, 4]), (1, count, columns, 4))
+
+
+def by_rows(net: Net, draw: Any) -> None:
+    """Add an op that treats each row by itself."""
+    _, rows, columns, channels = net.last.shape
+    kind = draw(st.sampled_from(["prelu", "gather", "resize", "pad", "tile", "running", "turned"]))
+    if kind == "prelu":
+        slope = tfl.constant(f"a{len(net.nodes)}", RNG.integers(-90, 90, (1, 1, channels)), "int8", 0.01)
+        net.add("PRELU", [slope], net.last.shape)
+    elif kind == "gather":
+        net.add("GATHER", numbers([0, channels - 1]), (1, rows, columns, 2), axis=3)
+    elif kind == "resize" and rows < 40:
+        net.add("RESIZE_NEAREST_NEIGHBOR", numbers([2 * rows, columns]), (1, 2 * rows, columns, channels))
+    elif kind == "pad":
+        before = draw(st.integers(0, 2))
+        around = [[0, 0], [before, 0], [0, 1], [0, 0]]
+        net.add("PAD", numbers(around), (1, rows + before, columns + 1, channels))
+    elif kind == "tile" and channels < 8:
+        net.add("TILE", numbers([1, 1, 1, 2]), (1, rows, columns, 2 * channels))
+    elif kind == "running":
+        net.add("CUMSUM", [tfl.constant(f"axis{len(net.nodes)}", np.array(3))], net.last.shape)
+    else:
+        net.add("REVERSE_V2", numbers([2]), net.last.shape)
+
+
+@given(st.data(), st.sampled_from([1, 2, 4]))
+@settings(max_examples=60, deadline=None)
+def test_drawn_nets_of_all_kinds_stream_what_they_say_of_windows(data: st.DataObject, hop: int) -> None:
+    net = Net.of(24, columns=2).conv(2, causal=True)
+    for _ in range(data.draw(st.integers(1, 5))):
+        data.draw(st.sampled_from([slid, slid, cropped, laid, by_rows]))(net, data.draw)
+    graph = (net.mean() if data.draw(st.booleans()) else net.relu()).graph()
+    made = stream(graph, hop)
+    assert prove(graph, made, signal(graph, 24)) == 1
 
 
 def test_every_op_has_a_rule_or_a_reason() -> None:

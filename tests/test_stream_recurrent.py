@@ -203,18 +203,31 @@ def lstm(rows: int, time_major: bool, causal: bool) -> Graph:
 
 
 def lstm_node(x: tfl.Value, y: tfl.Value, time_major: bool) -> tfl.Op:
-    def weights(name: str) -> list[tfl.Value]:
-        return [
-            tfl.constant(f"{name}{i}", RNG.integers(-127, 128, (WIDTH, WIDTH)), "int8", 0.01)
-            for i in range(4)
-        ]
+    """Return an LSTM layer of as many units as y has channels."""
+    depth, units = x.shape[2], y.shape[2]
 
-    biases = [tfl.constant(f"b{i}", RNG.integers(-3000, 3000, WIDTH), "int32", 0.0004) for i in range(4)]
+    def weights(name: str, shape: tuple[int, int]) -> list[tfl.Value]:
+        drawn = [RNG.integers(-127, 128, shape) for _ in range(4)]
+        return [tfl.constant(f"{name}{i}", value, "int8", 0.01) for i, value in enumerate(drawn)]
+
+    biases = [tfl.constant(f"b{i}", RNG.integers(-3000, 3000, units), "int32", 0.0004) for i in range(4)]
     states = [
-        tfl.Value("h", (1, WIDTH), "int8", 1 / 128, 0, variable=True),
-        tfl.Value("c", (1, WIDTH), "int16", 2.0**-11, 0, variable=True),
+        tfl.Value("h", (1, units), "int8", 1 / 128, 0, variable=True),
+        tfl.Value("c", (1, units), "int16", 2.0**-11, 0, variable=True),
     ]
-    inputs = [x, *weights("w"), *weights("r"), None, None, None, *biases, None, None, *states, *[None] * 4]
+    inputs = [
+        x,
+        *weights("into", (units, depth)),
+        *weights("back", (units, units)),
+        None,
+        None,
+        None,
+        *biases,
+        None,
+        None,
+        *states,
+        *[None] * 4,
+    ]
     options = {"fused_activation_function": "TANH", "cell_clip": 10.0, "time_major": time_major}
     return tfl.Op("UNIDIRECTIONAL_SEQUENCE_LSTM", inputs, [y], options, 3)
 

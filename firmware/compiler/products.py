@@ -17,18 +17,21 @@ WORD = 30  # bits of a product in a register
 
 @dataclass(frozen=True)
 class Operand:
-    """A value at each of several places: q - zero, or an entry of a table."""
+    """A value at each of several places: q - zero, an entry of a table, or a number known when compiling."""
 
-    position: int  # of the node's input that it is read from
+    position: int  # of the node's input that it is read from; -1 for numbers
     first: int
     steps: tuple[int, ...]  # elements along the axes
     zero: int
     scale: float  # real numbers of one unit
     table: Array | None = None  # int16 (256,) or (size of the last axis, 256), by the unsigned byte
+    numbers: Array | None = None  # int16, read in the place of a tensor
 
     @property
     def bits(self) -> int:
         """Return n such that every value is below 2**n."""
+        if self.numbers is not None:
+            return int(np.abs(self.numbers.astype(np.int32)).max()).bit_length()
         return PLAIN if self.table is None else TABLED
 
     @property
@@ -36,27 +39,41 @@ class Operand:
         """Return the elements from the table of one channel to the next."""
         return 256 if self.table is not None and self.table.ndim > 1 else 0
 
-    def read(self, x: Array, sizes: Sequence[int]) -> Array:
-        """Return the values as int64 of these sizes."""
+    def at(self, sizes: Sequence[int]) -> Array:
+        """Return the element that is read at each place."""
         at = np.full(tuple(sizes), self.first)
         for axis, step in enumerate(self.steps):
             at = at + np.arange(sizes[axis]).reshape(-1, *(1,) * (len(sizes) - 1 - axis)) * step
-        q = np.ascontiguousarray(x).take(at, mode="wrap")  # places before the first are not used
+        return at
+
+    def read(self, inputs: Sequence[Array], sizes: Sequence[int], clips: int = 1) -> Array:
+        """Return the values as int64 (clips, *sizes); places before the first one are not used."""
+        at = self.at(sizes)
+        if self.numbers is not None:
+            return np.broadcast_to(self.numbers.astype(np.int64)[at], (clips, *at.shape))
+        q = inputs[self.position].reshape(clips, -1).take(at, axis=1, mode="wrap")
         if self.table is None:
             return q.astype(np.int64) - self.zero
-        bytes_of = q.view(np.uint8)
-        rows = np.arange(self.table.shape[0]) if self.table.ndim > 1 else ()
-        entries: Array = self.table[rows, bytes_of] if self.table.ndim > 1 else self.table[bytes_of]
+        place = q.view(np.uint8)
+        rows = np.arange(self.table.shape[0])
+        entries: Array = self.table[rows, place] if self.table.ndim > 1 else self.table[place]
         return entries.astype(np.int64)
 
     def literal(self, name: str) -> str:
-        """Return the C initialiser; the table is the constant `name`."""
-        table = "0" if self.table is None else f"{{{name}}}"
+        """Return the C initialiser; its table, or its numbers, are the constant `name`."""
         steps = c_list(lead(self.steps, AXES, 0))
+        if self.numbers is not None:
+            return f"{{ .numbers = {{{name}}}, .first = {self.first}, .step = {steps} }}"
+        table = "" if self.table is None else f".table = {{{name}}}, .apart = {self.apart}, "
         return (
-            f"{{ .x = {{in{self.position}}}, .table = {table}, .first = {self.first}, .zero = {self.zero}, "
-            f".apart = {self.apart}, .step = {steps} }}"
+            f"{{ .x = {{in{self.position}}}, {table}.first = {self.first}, "
+            f".zero = {self.zero}, .step = {steps} }}"
         )
+
+    @property
+    def constant(self) -> Array | None:
+        """Return the array that the kernel reads from flash."""
+        return self.numbers if self.table is None else self.table
 
 
 def tabled(values: Array, scale: float) -> Array:

@@ -17,6 +17,7 @@ MAX_OPERANDS = 4096
 MAX_SUBGRAPHS = 64
 MAX_PARTS = 1 << 16  # tensors, or nodes, of all subgraphs
 SILENT = ("ASSIGN_VARIABLE", "CALL_ONCE")  # ops without outputs
+WHOLE = ("ASSIGN_VARIABLE", "CALL", "IF", "READ_VARIABLE", "WHILE")  # ops without optional inputs
 LARGEST = 1e8  # number among the options of an op
 SCHEMA_VERSION = 3
 
@@ -119,7 +120,7 @@ def _tensor(table: Table, index: int, buffers: list[Table], model: str) -> Tenso
     dtype = "int8" if TYPES[kind] == "int4" else TYPES[kind]
     if TYPES[kind] == "int4" and data is None:
         raise ModelError(f"{model}: tensor {name!r} is computed in int4: keep int4 to weights")
-    variable = data is None and table.scalar(5, "bool", False)
+    variable = data is None and TYPES[kind] != "resource" and table.scalar(5, "bool", False)
     return Tensor(
         name, shape, dtype, _quantisation(table.child(4), name), data, dtype != TYPES[kind], variable
     )
@@ -186,6 +187,8 @@ def _node(table: Table, codes: list[_OpCode], tensors: tuple[Tensor, ...]) -> No
     most = INPUTS.get(code.name, MAX_OPERANDS)
     if len(inputs) > most or (code.name in INPUTS and not inputs):
         raise BrokenError(f"{code.name} reads {len(inputs)} tensors, not 1 to {most}")
+    if code.name in WHOLE and -1 in inputs:
+        raise BrokenError(f"{code.name} lacks an input")
     name = tensors[outputs[0]].name.split(";")[0] if outputs else ""
     return Node(code.name, inputs, outputs, _options(table, code.name), code.version, name)
 

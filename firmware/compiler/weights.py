@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from firmware.compiler.ends import C_TYPES
+from firmware.compiler.floats import c_float
 from firmware.compiler.graph import Array
 
 APART = "EAR_WEIGHTS_APART"
@@ -53,7 +54,7 @@ class Constant:
             return _lines(BYTES[flat.astype(np.int16) + 128])
         if flat.dtype == np.uint32:
             return _lines(_hexadecimal(flat))
-        texts = [float(v).hex() + "f" for v in flat] if flat.dtype.kind == "f" else _decimal(flat)
+        texts = list(map(c_float, flat)) if flat.dtype.kind == "f" else _decimal(flat)
         per_line = max(1, (LINE - 4) // (max(map(len, texts)) + 2))
         rows = (", ".join(texts[i : i + per_line]) for i in range(0, len(texts), per_line))
         return ",\n".join(f"    {row}" for row in rows)

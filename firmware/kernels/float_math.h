@@ -16,8 +16,6 @@
 #define EAR_FLOAT_LOOP
 #endif
 
-#define EAR_INFINITY __builtin_inff()
-#define EAR_NAN __builtin_nanf("")
 #define EAR_ROUNDER 12582912.0f /* 1.5 * 2^23: x + it - it is x rounded to the nearest integer, |x| < 2^22 */
 
 EAR_KERNEL uint32_t ear_bits(float x) {

@@ -12,7 +12,7 @@ struct ear_scan {
     int32_t up;                 /* bits by which decays are short of Q15 */
     int32_t count, outer;       /* factors of f: all, and those that all states of a row share */
     int32_t down[3];            /* bits that the product loses before each factor */
-    int32_t multiplier, shift;  /* from the product to the state's unit */
+    int32_t power;              /* bits that f then loses, or gains when negative, to the state's unit */
     int32_t weighed, narrow;    /* with c; bits that h loses before it */
     int32_t y_step, y_row, y_state, each; /* each: there is a y for each step, else one for all */
 };
@@ -39,7 +39,7 @@ EAR_KERNEL void ear_scan(const int32_t *before, int32_t *after, int32_t *scratch
                     f = ear_round_off(f, s.down[k]) *
                         ear_operand_value(&fresh[k],
                                           t * fresh[k].step[1] + row * fresh[k].step[2] + n * fresh[k].step[3], n);
-                int32_t next = ear_scale(f, s.multiplier, s.shift);
+                int32_t next = s.power > 0 ? ear_round_off(f, s.power) : ear_shift_left(f, -s.power);
                 if (t > 0 || before) {
                     const int32_t at = t * decay.step[1] + row * decay.step[2] + n * decay.step[3];
                     next += ear_scale_high(ear_shift_left(h[n], s.up), ear_operand_value(&decay, at, n) << 16);

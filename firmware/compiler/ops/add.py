@@ -3,7 +3,7 @@
 As TFLM: both inputs are brought to twice the larger scale with 20 more bits (int16: 15), added, and brought
 to the scale of the output, with factors worked out in double.
 
-ADD, SUB, MUL, MAXIMUM and MINIMUM also take int32 without a scale: indices and counters. Sums and products wrap.
+ADD, SUB, MUL, MAXIMUM and MINIMUM also take int32 without a scale, such as indices. Sums and products wrap.
 """
 
 from __future__ import annotations

@@ -15,8 +15,8 @@ import numpy as np
 from firmware.compiler.convolution import NARROW, NARROW_SHIFTS, WIDE_SHIFTS
 from firmware.compiler.fixed_point import multiply_by_quantised_multiplier, multiply_wide, reduced, saturate
 from firmware.compiler.graph import Array, Graph, Node
-from firmware.compiler.operands import broadcast_strides, by_clip, c_list, lead, merge, product, stacked
 from firmware.compiler.layouts.mve import PIECE, QUAD
+from firmware.compiler.operands import broadcast_strides, by_clip, c_list, lead, merge, product, stacked
 from firmware.compiler.ops import Call, Op, literal, output, refuse, tensor
 from firmware.compiler.ops.quantize import factor, only_output, quantised, same_dtype
 

@@ -31,7 +31,7 @@ class Scan:
     up: int  # bits by which decays are short of Q15
     fresh: tuple[Operand, ...]  # those that all states share first
     downs: tuple[int, ...]
-    scaling: tuple[int, int]  # multiplier and shift from the product to the state's unit
+    power: int  # bits that the product then loses, or gains when negative, to the state's unit
     weight: Operand | None
     narrow: int  # bits that a state loses before it is weighed
     unit: float  # real number of one unit of a state
@@ -59,9 +59,9 @@ def _states(node: Node, scan: Scan, inputs: Sequence[Array]) -> tuple[Array, Arr
     """Return (states after each step, the last of them)."""
     fresh = np.ones(scan.sizes, np.int64)
     for operand, down in zip(scan.fresh, scan.downs, strict=True):
-        fresh = rounded(fresh, down) * operand.read(inputs[operand.position], scan.sizes)
-    fresh = multiply_by_quantised_multiplier(fresh, *scan.scaling)
-    decay = scan.decay.read(inputs[scan.decay.position], scan.sizes)
+        fresh = rounded(fresh, down) * operand.read(inputs, scan.sizes)[0]
+    fresh = rounded(fresh, scan.power) if scan.power > 0 else fresh << -scan.power
+    decay = scan.decay.read(inputs, scan.sizes)[0]
     on = node.op == ON
     h = inputs[0].astype(np.int64).reshape(scan.sizes[1:]) if on else np.zeros(scan.sizes[1:], np.int64)
     every = []
@@ -76,7 +76,7 @@ def _meaning(graph: Graph, node: Node, inputs: Sequence[Array]) -> list[Array]:
     scan: Scan = node.options["scan"]
     every, last = _states(node, scan, inputs)
     if scan.weight is not None:
-        weights = scan.weight.read(inputs[scan.weight.position], scan.sizes)
+        weights = scan.weight.read(inputs, scan.sizes)[0]
         every = (rounded(every, scan.narrow) * weights).sum(-1, keepdims=True)
     multipliers, shifts, zeros = (np.array(end).reshape(-1, 1, 1) for end in zip(*scan.ends, strict=True))
     y = saturate_int8(multiply_by_quantised_multiplier(every, multipliers, shifts) + zeros)
@@ -105,15 +105,14 @@ def _call(graph: Graph, node: Node) -> Call:
     operands = {"decay": scan.decay, **{f"fresh{i}": o for i, o in enumerate(scan.fresh)}}
     if scan.weight is not None:
         operands["weight"] = scan.weight
-    constants |= {name: operand.table for name, operand in operands.items() if operand.table is not None}
+    constants |= {name: o.constant for name, o in operands.items() if o.constant is not None}
     texts = {name: operand.literal(name) for name, operand in operands.items()}
     fresh = ", ".join(text for name, text in texts.items() if name.startswith("fresh"))
     y_step, y_row, y_state = scan.places
     shape = literal("ear_scan", steps=steps, rows=rows, states=states, up=scan.up, count=len(scan.fresh),
-                    outer=scan.outer, multiplier=scan.scaling[0], shift=scan.scaling[1],
-                    weighed=int(scan.weight is not None), narrow=scan.narrow, y_step=y_step, y_row=y_row,
+                    outer=scan.outer, power=scan.power, weighed=int(scan.weight is not None), narrow=scan.narrow, y_step=y_step, y_row=y_row,
                     y_state=y_state, each=int(bool(scan.outputs)))  # fmt: skip
-    shape = shape.replace(" })", f", .down = {c_list(scan.downs)} }})")
+    shape = f"{shape[:-2]}, .down = {c_list(scan.downs)} }}"
     arguments = (
         *(("{in0}", "{out0}", "0") if first else ("0", "0", "(int32_t *)(void *){scratch}")),
         "(int8_t *const[]){ " + ", ".join(y) + " }",

@@ -16,8 +16,10 @@ from firmware.compiler.passes.inline import inline
 from firmware.compiler.passes.islands import name_floats
 from firmware.compiler.passes.norms import fuse_norms
 from firmware.compiler.passes.pads import fold_pads
+from firmware.compiler.passes.products import fuse_products
 from firmware.compiler.passes.reshapes import drop_reshapes
 from firmware.compiler.passes.rewrite import drop_unused
+from firmware.compiler.passes.scans import fuse_scans
 from firmware.compiler.passes.tables import table_chains
 from firmware.compiler.passes.transposes import drop_transposes
 
@@ -37,6 +39,8 @@ EXACT: tuple[Pass, ...] = (  # every byte stays as it was
 FUSIONS: tuple[Pass, ...] = (
     fold_activations,
     fuse_norms,
+    fuse_scans,
+    fuse_products,
     table_chains,
     fuse_attention,
     drop_unused,

@@ -22,11 +22,10 @@ def fold_constants(graph: Graph) -> Graph:
     spent = 0
     for node in graph.nodes:
         now = replace(graph, tensors=tuple(tensors))
-        size = sum(tensors[i].bytes for i in node.outputs)
-        if spent + size > MAX_BYTES or not _foldable(now, node):
+        if not _foldable(now, node) or spent > MAX_BYTES:
             kept.append(node)
             continue
-        spent += size
+        spent += sum(tensors[i].bytes for i in node.outputs)
         inputs: list[Array] = [tensors[i].data if i >= 0 else None for i in node.inputs]  # type: ignore[misc]
         made = OPS[node.op].meaning(now, node, inputs)
         for index, value in zip(node.outputs, made, strict=True):

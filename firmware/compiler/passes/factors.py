@@ -78,7 +78,7 @@ def _through(
         return _viewed(graph, found, node, tensor, depth, single)
     if name in ("QUANTIZE", "DEQUANTIZE"):
         return factors(graph, found, node.inputs[0], depth, single=single)
-    if name == "CONCATENATION":
+    if name in ("CONCATENATION", "PACK"):
         return _joined([factors(graph, found, i, depth, single=True) for i in node.inputs], node)
     running = [i for i in node.inputs if i >= 0 and not graph.tensors[i].constant]
     if not reals.known(node) or not running:
@@ -154,8 +154,9 @@ def _joined(parts: Sequence[Product | None], node: Node) -> Product | None:
             signs.append(-own)
         else:
             return None
-    at = np.concatenate([part.at for part in single], axis)
-    return (replace(first, at=at, sign=np.concatenate(signs, axis)),)
+    join = np.stack if node.op == "PACK" else np.concatenate
+    at = join([part.at for part in single], axis)
+    return (replace(first, at=at, sign=join(signs, axis)),)
 
 
 def _function(graph: Graph, found: Links, node: Node, running: int, depth: int) -> Product | None:

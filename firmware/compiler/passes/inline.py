@@ -339,12 +339,14 @@ _STEPS: Mapping[str, Callable[[_Scope, Node], None]] = {
 
 
 def _blank(tensor: Tensor) -> Array:
-    """Return what TFLM puts into a variable first: bytes of the zero-point."""
-    zero_point = 0 if tensor.quantisation is None else int(tensor.quantisation.zero_point[0])
-    return np.full(tensor.bytes, zero_point & 0xFF, np.uint8).view(tensor.dtype).reshape(tensor.shape)
+    """Return what TFLM puts into a variable first, bytes of the zero-point; the array takes no memory."""
+    q = None if tensor.dtype == "float32" else tensor.quantisation
+    zero_point = 0 if q is None else int(q.zero_point[0])
+    one = np.full(np.dtype(tensor.dtype).itemsize, zero_point & 0xFF, np.uint8).view(tensor.dtype)
+    return np.broadcast_to(one.reshape(()), tensor.shape)
 
 
 def _filling(initial: Array, value: Tensor) -> Any:
-    flat = initial.reshape(-1)
-    same = bool((flat == flat[0]).all()) and value.dtype != "float32"
-    return int(flat[0]) if same else initial.reshape(value.shape)
+    first = initial.flat[0]
+    same = not any(initial.strides) or bool((initial == first).all())
+    return int(first) if same and (value.dtype != "float32" or first == 0) else initial.reshape(value.shape)

@@ -285,15 +285,16 @@ def _scan(graph: Graph, chain: Sequence[Step], results: Sequence[Result]) -> tup
     weight = operands[-1] if weighed else None
     inputs = [next(part.base for part in parts if part) for parts in (*lines, weights) if any(parts)]
     lost = downs(fresh)
-    unit = _unit(graph, chain, fresh)
-    scaling = quantise_multiplier(math.prod(o.scale for o in fresh) * 2.0 ** sum(lost) / unit)
+    grain = math.prod(operand.scale for operand in fresh) * 2.0 ** sum(lost)
+    power = math.ceil(math.log2(_unit(graph, chain, fresh) / grain))
+    unit = grain * 2.0**power
     narrow = max(0, 23 + PLAIN + (sizes[2] - 1).bit_length() - WORD) if weighed else 0
     gain = unit * 2**narrow * (weight.scale if weight else 1.0)
     ends = [(0, 0, 0) if r.y < 0 else _end(gain, *_scaled(graph, r.y)) for r in results]
     outputs = tuple(t for t, result in enumerate(results) if result.y >= 0)
     up = round(math.log2(decay.scale)) + 15
     places = (0, 1, 0) if weighed else (0, sizes[2], 1)
-    return Scan(sizes, decay, up, tuple(fresh), lost, scaling, weight, narrow, unit, tuple(ends), places, outputs), inputs
+    return Scan(sizes, decay, up, tuple(fresh), lost, power, weight, narrow, unit, tuple(ends), places, outputs), inputs
 
 
 def _end(gain: float, scale: float, zero: int) -> tuple[int, int, int]:
@@ -301,7 +302,7 @@ def _end(gain: float, scale: float, zero: int) -> tuple[int, int, int]:
 
 
 def _unit(graph: Graph, chain: Sequence[Step], fresh: Sequence[Operand]) -> float:
-    """Return the real number of one unit of the state: as fine as what it may grow to allows."""
+    """Return the least real number for a unit of the state: as fine as what it may grow to allows."""
     ranges = [(128 + abs(zero)) * scale for scale, zero in (_scaled(graph, step.h) for step in chain)]
     most = math.prod(2.0**operand.bits * operand.scale for operand in fresh)
     return max(max(ranges) * HEADROOM / LIMIT, most / 2.0 ** (WORD - 1))

@@ -77,6 +77,7 @@ def transpose_conv(b: Builder, node: Node, flows: Mapping[int, Flow]) -> None:
             raise BlockedError("it pads rows that an earlier filter has not filled yet")
         b.remembers = True
     first = (end - fresh + cut - size) // stride + 1  # row of the window that the new outputs see first
+    first = min(first, (end - fresh + cut) // stride, flow.rows - flow.step)
     rows, begin = flow.rows - first, end - fresh + cut - first * stride
     padding, whole, above = _smallest(b, node, flow.axis, (rows, size, stride), (begin, fresh))
     x, like = b.window(node.inputs[2], rows), b.graph.tensors[node.outputs[0]]
@@ -110,6 +111,7 @@ def _smallest(
             above = _cut("SAME", rows, size, stride, whole)
             if above <= begin and above + whole >= begin + count:
                 return "SAME", whole, above
-    if "VALID" in allowed:
-        return "VALID", (rows - 1) * stride + size, 0
-    raise BlockedError("its SAME padding cuts rows that the stream needs")
+    whole = max((rows - 1) * stride + size, begin + count)
+    if "VALID" in allowed and whole < rows * stride + size:
+        return "VALID", whole, 0
+    raise BlockedError("its padding cuts rows that the stream needs")
