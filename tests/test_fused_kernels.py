@@ -50,6 +50,12 @@ def attentions(draw: Any) -> tuple[bytes, list[tuple[int, ...]]]:
         scaled = q8("scaled", scores.shape, 0.04, 7)
         nodes.append(tfl.Op("MUL", [scores, tfl.constant("c", 100, "int8", 0.004, 0)], [scaled]))
         scores = scaled
+    for i in range(draw(st.integers(0, 2))):  # a mask, relative positions of each head, one a key
+        sizes = draw(st.sampled_from([(1, heads, rows, columns), (rows, columns), (columns,), (heads, 1, 1)]))
+        fixed = tfl.constant(f"bias{i}", int8(draw, sizes), "int8", 0.05, 4)
+        sums = q8(f"biased{i}", scores.shape, 0.08, -20)
+        nodes.append(tfl.Op(draw(st.sampled_from(["ADD", "SUB"])), [scores, fixed], [sums]))
+        scores = sums
     nodes.append(tfl.Op("SOFTMAX", [scores], [p], {"beta": 1.0}, 2))
     nodes.append(tfl.Op("BATCH_MATMUL", [p, v_ready], [y], {}, 4))
     if draw(st.booleans()):

@@ -95,7 +95,6 @@ FUNCTIONS: dict[str, Callable[[float], float]] = {
     "ROUND": round,
     "SIGN": lambda x: math.copysign(1, x) if x else 0,
     "SIN": math.sin,
-    "SQRT": lambda x: math.sqrt(max(x, 0)),
     "SQUARE": lambda x: x * x,
 }
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import strategies
 import tflite_writer as tfl
+from fused import fused, q8, same_in_c
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from op_oracle import CASES, Case, agree
@@ -55,6 +56,14 @@ def test_pads(cases: list[Case]) -> None:
 @some
 def test_softmax(cases: list[Case]) -> None:
     agree(cases)
+
+
+def test_a_flat_softmax_of_many_values_rounds_to_zero() -> None:
+    """The sum of 600 equal exponentials moves every result 32 bits down, as wide as the word."""
+    x, y = q8("x", (1, 600), 0.1), q8("y", (1, 600), 1 / 256, -128)
+    graph = fused(tfl.model([x], [tfl.Op("SOFTMAX", [x], [y], {"beta": 1.0}, 2)], [], [y]))
+    assert (interp.run(graph, [np.zeros((1, 600), np.int8)])[0] == -128).all()
+    same_in_c(graph, 3)
 
 
 def test_every_op_is_listed_under_its_name() -> None:

@@ -18,8 +18,8 @@ from firmware.compiler.ops.unary import TABLES
 
 BYTES = np.arange(-128, 128, dtype=np.int8).reshape(1, 256)
 OUTPUTS = {"LOGISTIC": (1 / 256, -128), "TANH": (1 / 128, 0)}
-OF_LITERT = {"EXP", "GELU", "LOG", "RELU6", "RELU_0_TO_1", "RELU_N1_TO_1"}
-OF_NOBODY = {"CEIL", "COS", "FLOOR", "NEG", "POW", "ROUND", "SIGN", "SIN", "SQRT", "SQUARE"}
+OF_LITERT = {"EXP", "GELU", "LOG", "RELU6", "RELU_0_TO_1", "RELU_N1_TO_1", "SQRT"}
+OF_NOBODY = {"CEIL", "COS", "FLOOR", "NEG", "POW", "ROUND", "SIGN", "SIN", "SQUARE"}
 OF_TFLM = {*TABLES, "QUANTIZE"} - OF_LITERT - OF_NOBODY
 SAMPLED = ["ELU", "EXP", "GELU", "LOG"]  # through the C library's float functions: one step at exact halves
 
@@ -45,12 +45,10 @@ def exact(draw: Any) -> Case:
     if draw(st.booleans()):
         (fine, coarse), source_zero, target_zero = halfway(draw), source[1], target[1]
         source, target = (fine, source_zero), (coarse, target_zero)
-    if (
-        name == "HARD_SWISH"
-    ):  # TFLM and we refuse an output 128 times finer than the input, or 512 times coarser
+    if name == "HARD_SWISH":  # TFLM and we refuse an output 128 times finer, or 512 times coarser
         target = (float(np.clip(target[0], source[0] / 64, source[0] * 256)), target[1])
     options = {"alpha": draw(st.floats(0, 1, width=32))} if name == "LEAKY_RELU" else {}
-    x = np.maximum(BYTES, source[1]).astype(np.int8) if name == "RSQRT" else BYTES
+    x = np.maximum(BYTES, source[1]).astype(np.int8) if name in ("RSQRT", "SQRT") else BYTES
     op = unary(name, source, OUTPUTS.get(name, target), **options)
     return Case(op, (x,), "litert" if name in OF_LITERT else "tflm")
 

@@ -56,7 +56,9 @@ def recurrent(net: Net) -> Net:
     y = tfl.Value("lstm", (1, rows, 8), "int8", 1 / 128, 0)
     net.nodes.append(lstm_node(net.last, y, time_major=False))
     last = tfl.Value("end", (1, 8), "int8", 1 / 128, 0)
-    ranges = [tfl.constant(n, v) for n, v in (("a", [0, rows - 1, 0]), ("b", [1, rows, 8]), ("c", [1, 1, 1]))]
+    ranges = [
+        tfl.constant(n, v) for n, v in (("first", [0, rows - 1, 0]), ("past", [1, rows, 8]), ("by", [1] * 3))
+    ]
     net.nodes.append(tfl.Op("STRIDED_SLICE", [y, *ranges], [last], {"shrink_axis_mask": 2}))
     net.last = last
     return net.dense()

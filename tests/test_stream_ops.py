@@ -15,6 +15,8 @@ from test_stream import Net, Q, signal
 
 from firmware.compiler.graph import Node, Tensor
 from firmware.compiler.ops import OPS, no_macs
+from firmware.compiler.ops.ear_products import Term, Terms
+from firmware.compiler.products import Operand
 from firmware.compiler.stream import prove, stream
 from firmware.compiler.stream.rules import REASONS, RULES
 
@@ -252,6 +254,30 @@ def test_means_of_a_norm(whole: bool) -> None:
     OPS["EAR_NORM"].check(graph, norm)
     made = stream(graph, 4)
     assert ("means over all rows" in made.stopped_by) == whole
+    assert prove(graph, made, signal(graph, ROWS)) == 1
+
+
+def rotated(varies: bool) -> Terms:
+    """Return halves of channels times each other, less one times numbers."""
+    half = CHANNELS // 2
+    steps = (CHANNELS, 1)
+    left, right = (Operand(0, first, steps, Q[1], Q[0]) for first in (0, half))
+    drawn = RNG.integers(-900, 900, (ROWS * COLUMNS if varies else 1) * half).astype(np.int16)
+    constant = Operand(-1, 0, (half if varies else 0, 1), 0, 1e-3, numbers=drawn)
+    terms = (Term((left, right)), Term((right, constant), minus=True))
+    return Terms((ROWS * COLUMNS, half), terms)
+
+
+@pytest.mark.parametrize("varies", [False, True])
+def test_fused_products_of_rows(varies: bool) -> None:
+    graph = start().graph()
+    at, shape = len(graph.tensors), (1, ROWS, COLUMNS, CHANNELS // 2)
+    y = replace(graph.tensors[graph.outputs[0]], name="products", shape=shape)
+    node = Node("EAR_PRODUCTS", graph.outputs, (at,), {"terms": rotated(varies)}, 1, "products")
+    graph = replace(graph, tensors=(*graph.tensors, y), nodes=(*graph.nodes, node), outputs=(at,)).verify()
+    OPS["EAR_PRODUCTS"].check(graph, node)
+    made = stream(graph, 4)
+    assert ("differ from row to row" in made.stopped_by) == varies
     assert prove(graph, made, signal(graph, ROWS)) == 1
 
 

@@ -63,6 +63,7 @@ class Value:
     zero_point: Any = 0
     axis: int = 0
     data: Any = None
+    signature: tuple[int, ...] = ()  # -1 for a size that is open
     variable: bool = False  # kept from run to run
 
 
@@ -132,6 +133,8 @@ def _tensor(value: Value, buffers: list[Any]) -> Any:
     made = schema.TensorT()
     made.name = value.name
     made.shape = np.array(value.shape, np.int32)
+    if value.signature:
+        made.shapeSignature = np.array(value.signature, np.int32)
     made.type = TYPES[value.dtype]
     made.buffer = 0
     made.isVariable = value.variable

@@ -46,7 +46,7 @@ def window(graph: Graph, node: Node, size: tuple[int, int]) -> Window:
     if min(*size, *stride, *dilation) < 1 or max(*size, *stride, *dilation) > 1 << 16:
         sizes = f"filter {size}, stride {stride}, dilation {dilation}"
         raise ops.refuse(graph, node, sizes, "the file is damaged; export it again")
-    spans = [_span(node, x.shape[1 + i], size[i], stride[i], dilation[i], i) for i in (0, 1)]
+    spans = [span(node, x.shape[1 + i], size[i], stride[i], dilation[i], i) for i in (0, 1)]
     out = spans[0][2], spans[1][2]
     if y.shape[1:3] != out or y.shape[0] != x.shape[0]:
         raise ops.refuse(graph, node, f"output {y.shape} should have {out} rows, columns", "export it again")
@@ -54,7 +54,7 @@ def window(graph: Graph, node: Node, size: tuple[int, int]) -> Window:
     return Window(size, stride, dilation, before, after, out)
 
 
-def _span(node: Node, length: int, size: int, stride: int, dilation: int, axis: int) -> tuple[int, int, int]:
+def span(node: Node, length: int, size: int, stride: int, dilation: int, axis: int) -> tuple[int, int, int]:
     """Return (padding before, padding after, outputs) along one axis."""
     reach = (size - 1) * dilation + 1
     padding = node.options["padding"]

@@ -45,6 +45,7 @@ class Tensor:
     data: Array | None = field(default=None, repr=False, compare=False)
     nibbles: bool = False  # a constant that the model keeps in 4 bits; its data are int8
     variable: bool = False  # of a .tflite: kept from run to run; passes.inline turns these into states
+    open: bool = False  # sizes that depend on the batch are not what the file says, see passes.shapes
 
     @property
     def elements(self) -> int:

@@ -26,6 +26,14 @@ def broadcast_strides(shape: Sequence[int], result: Sequence[int]) -> tuple[int,
     return (0,) * (len(result) - len(shape)) + aligned
 
 
+def spans(result: Sequence[int], *shapes: Sequence[int]) -> bool:
+    """Tell whether the shapes broadcast to `result`."""
+    try:
+        return np.broadcast_shapes(*map(tuple, shapes)) == tuple(result)
+    except ValueError:
+        return False
+
+
 def merge(sizes: Sequence[int], *steps: Sequence[int]) -> tuple[tuple[int, ...], ...]:
     """Return (sizes, *steps) without axes of size 1, neighbours joined where one step serves both."""
     axes: list[tuple[int, ...]] = []

@@ -58,6 +58,16 @@ def end(blocks: Sequence[Block], places: Sequence[int]) -> int:
     return max((place + block.bytes for place, block in zip(places, blocks, strict=True)), default=0)
 
 
+def crowd(blocks: Sequence[Block], nodes: int) -> tuple[int, int]:
+    """Return (most blocks alive at once, pairs of them that meet plus nodes that each lives through)."""
+    change = [0] * (nodes + 3)  # from the node before, starting before the first
+    for block in blocks:
+        change[block.first + 1] += 1
+        change[block.last + 2] -= 1
+    alive = list(itertools.accumulate(change))
+    return max(alive), sum(alive) + sum(alive[block.first + 1] for block in blocks)
+
+
 def bound(problem: Problem, nodes: int) -> int:
     """Return the bytes that must be there at the worst node, or before the first or after the last."""
     change = [0] * (nodes + 3)  # from the node before, starting before the first

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from firmware.compiler.graph import Graph, Node
+from firmware.compiler.graph import Graph, ModelError, Node
 from firmware.compiler.ops import OPS, lowered
-from firmware.compiler.placement import Block, Problem, aligned, best, bound, end, fill
+from firmware.compiler.placement import Block, Problem, aligned, best, bound, crowd, end, fill
+
+MAX_WORK = 1 << 22  # pairs of values that meet, and nodes that each lives through: some seconds
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,10 @@ def plan(graph: Graph, regions: Sequence[int] = ()) -> Plan:
     blocks = _blocks(graph, storage)
     keys = list(blocks)
     items = [blocks[key] for key in keys]
+    most, work = crowd(items, len(graph.nodes))
+    if work > MAX_WORK:
+        what = f"its {len(graph.nodes)} nodes keep up to {most} values alive at once"
+        raise ModelError(f"{graph.name}: {what}: join values early, or split the model")
     problem = Problem(items, _overwriting(graph, storage, keys, blocks))
     least = bound(problem, len(graph.nodes))
     places, arenas = _regions(problem, least, regions, _heat(graph, storage, keys))

@@ -25,13 +25,13 @@ class Operand:
     zero: int
     scale: float  # real numbers of one unit
     table: Array | None = None  # int16 (256,) or (size of the last axis, 256), by the unsigned byte
-    numbers: Array | None = None  # int16, read in the place of a tensor
+    numbers: Array | None = None  # int8 (less zero) or int16, read in the place of a tensor
 
     @property
     def bits(self) -> int:
         """Return n such that every value is below 2**n."""
         if self.numbers is not None:
-            return int(np.abs(self.numbers.astype(np.int32)).max()).bit_length()
+            return int(np.abs(self.numbers.astype(np.int32) - self.zero).max()).bit_length()
         return PLAIN if self.table is None else TABLED
 
     @property
@@ -50,7 +50,7 @@ class Operand:
         """Return the values as int64 (clips, *sizes); places before the first one are not used."""
         at = self.at(sizes)
         if self.numbers is not None:
-            return np.broadcast_to(self.numbers.astype(np.int64)[at], (clips, *at.shape))
+            return np.broadcast_to(self.numbers.astype(np.int64)[at] - self.zero, (clips, *at.shape))
         q = inputs[self.position].reshape(clips, -1).take(at, axis=1, mode="wrap")
         if self.table is None:
             return q.astype(np.int64) - self.zero
@@ -62,11 +62,12 @@ class Operand:
     def literal(self, name: str) -> str:
         """Return the C initialiser; its table, or its numbers, are the constant `name`."""
         steps = c_list(lead(self.steps, AXES, 0))
-        if self.numbers is not None:
+        if self.numbers is not None and self.numbers.dtype == np.int16:
             return f"{{ .numbers = {{{name}}}, .first = {self.first}, .step = {steps} }}"
+        source = f"in{self.position}" if self.numbers is None else name
         table = "" if self.table is None else f".table = {{{name}}}, .apart = {self.apart}, "
         return (
-            f"{{ .x = {{in{self.position}}}, {table}.first = {self.first}, "
+            f"{{ .x = {{{source}}}, {table}.first = {self.first}, "
             f".zero = {self.zero}, .step = {steps} }}"
         )
 

@@ -122,7 +122,14 @@ def _tensor(table: Table, index: int, buffers: list[Table], model: str) -> Tenso
         raise ModelError(f"{model}: tensor {name!r} is computed in int4: keep int4 to weights")
     variable = data is None and TYPES[kind] != "resource" and table.scalar(5, "bool", False)
     return Tensor(
-        name, shape, dtype, _quantisation(table.child(4), name), data, dtype != TYPES[kind], variable
+        name,
+        shape,
+        dtype,
+        _scaled(_quantisation(table.child(4), name)),
+        data,
+        nibbles=dtype != TYPES[kind],
+        variable=variable,
+        open=data is None and bool((table.numbers(7, "int32") == -1).any()),
     )
 
 
@@ -174,6 +181,13 @@ def _quantisation(table: Table | None, name: str) -> Quantisation | None:
     if axis < 0:
         raise BrokenError(f"tensor {name!r} is quantised along axis {axis}")
     return Quantisation(scale, zero_point.astype(np.int32), axis)
+
+
+def _scaled(quantisation: Quantisation | None) -> Quantisation | None:
+    """Return the quantisation, None where a converter left the scale of zeros at 0: folding finds one."""
+    if quantisation is None or quantisation.scale.any() or quantisation.zero_point.any():
+        return quantisation
+    return None
 
 
 def _node(table: Table, codes: list[_OpCode], tensors: tuple[Tensor, ...]) -> Node:

@@ -2,7 +2,9 @@
 #ifndef EAR_ATTENTION_H
 #define EAR_ATTENTION_H
 
+#include "add.h"
 #include "batch_matmul.h"
+#include "mul.h"
 #include "softmax.h"
 #include "table.h"
 

@@ -5,7 +5,7 @@
 #include "softmax.h"
 
 /* 1 / sqrt(value) as multiplier / 2^31 * 2^*shift, value below 2^29: five Newton steps from 1, about 60 instructions. */
-EAR_KERNEL int32_t ear_inverse_sqrt(int32_t value, int32_t *shift) {
+EAR_KERNEL int32_t ear_inverse_length(int32_t value, int32_t *shift) {
     *shift = 0;
     if (value <= 1)
         return INT32_MAX;
@@ -27,7 +27,7 @@ EAR_KERNEL void ear_l2_normalise(const int8_t *x, int8_t *y, int32_t rows, int32
         int32_t sum = 0, shift;
         for (int32_t i = 0; i < depth; ++i)
             sum += (x[i] - zero) * (x[i] - zero);
-        const int32_t multiplier = ear_inverse_sqrt(sum, &shift);
+        const int32_t multiplier = ear_inverse_length(sum, &shift);
         for (int32_t i = 0; i < depth; ++i)
             y[i] = (int8_t)ear_clamp(ear_requantise(x[i] - zero, multiplier, shift + 7), -128, 127);
     }

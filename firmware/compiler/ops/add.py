@@ -20,7 +20,16 @@ from firmware.compiler.fixed_point import (
     saturate,
 )
 from firmware.compiler.graph import Array, Graph, Node
-from firmware.compiler.operands import MAX_AXES, broadcast_strides, by_clip, c_list, lead, merge, stacked
+from firmware.compiler.operands import (
+    MAX_AXES,
+    broadcast_strides,
+    by_clip,
+    c_list,
+    lead,
+    merge,
+    spans,
+    stacked,
+)
 from firmware.compiler.ops import Call, Op, literal, no_macs, output, refuse, require_dtype, tensor
 from firmware.compiler.ops.quantize import only_output, quantised, same_dtype
 
@@ -43,11 +52,7 @@ def check_pair(graph: Graph, node: Node) -> None:
 def check_broadcast(graph: Graph, node: Node) -> None:
     """Raise ModelError unless two inputs broadcast to the output in at most MAX_AXES loops."""
     a, b, y = tensor(graph, node, 0), tensor(graph, node, 1), only_output(graph, node)
-    try:
-        shape = np.broadcast_shapes(a.shape, b.shape)
-    except ValueError:
-        shape = ()
-    if shape != y.shape:
+    if not spans(y.shape, a.shape, b.shape):
         what = f"shapes {a.shape} and {b.shape} do not give {y.shape}"
         raise refuse(graph, node, what, "reshape one of them so that each axis is equal or 1")
     if len(_loops(graph, node)[0]) > MAX_AXES:

@@ -16,7 +16,16 @@ from firmware.compiler.convolution import NARROW, NARROW_SHIFTS, WIDE_SHIFTS
 from firmware.compiler.fixed_point import multiply_by_quantised_multiplier, multiply_wide, reduced, saturate
 from firmware.compiler.graph import Array, Graph, Node
 from firmware.compiler.layouts.mve import PIECE, QUAD
-from firmware.compiler.operands import broadcast_strides, by_clip, c_list, lead, merge, product, stacked
+from firmware.compiler.operands import (
+    broadcast_strides,
+    by_clip,
+    c_list,
+    lead,
+    merge,
+    product,
+    spans,
+    stacked,
+)
 from firmware.compiler.ops import Call, Op, literal, output, refuse, tensor
 from firmware.compiler.ops.quantize import factor, only_output, quantised, same_dtype
 
@@ -41,11 +50,7 @@ def _sizes(graph: Graph, node: Node) -> tuple[int, int, int]:
     adj_x, adj_y = _adjoint(node)
     rows, depth = a[-1:-3:-1] if adj_x else a[-2:]
     columns, other = b[-2:] if adj_y else b[-1:-3:-1]
-    try:
-        shape = (*np.broadcast_shapes(a[:-2], b[:-2]), rows, columns)
-    except ValueError:
-        shape = ()
-    if depth != other or shape != y:
+    if depth != other or y[-2:] != (rows, columns) or not spans(y[:-2], a[:-2], b[:-2]):
         what = f"shapes {a} and {b} (adj_x {adj_x}, adj_y {adj_y}) do not give {y}"
         raise refuse(graph, node, what, "the file is damaged; export it again")
     return rows, depth, columns

@@ -19,6 +19,7 @@ from firmware.compiler.ops import Call, Op, refuse
 LOOPS = 3  # merged stack axes
 ALIGNED = 8
 IN_PLACE = "EAR_ATTENTION_IN_PLACE"
+BIASES = ("ADD", "MUL", "SUB")  # with a constant: a mask, a scale, relative positions
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class Plan:
     k: View  # rows: columns of the scores
     v: View
     y: View
+    biases: tuple[View, ...] = ()  # of the constants between the scores and the softmax, in their order
 
     @property
     def block(self) -> int:
@@ -62,6 +64,11 @@ class Plan:
     def saves(self) -> bool:
         """Tell whether the scores of all heads would take more than that."""
         return product(self.stack) * self.rows * self.columns > self.bytes
+
+
+def bias(graph: Graph, step: Node) -> int:
+    """Return the constant input of a step between scores and softmax."""
+    return next(i for i in step.inputs if graph.tensors[i].constant)
 
 
 def _chain(node: Node) -> tuple[Node, ...]:
@@ -116,6 +123,28 @@ def _part(graph: Graph, step: Node, names: Sequence[str], shapes: Sequence[tuple
     return Call(made.kernel, (f"({made.symbol}({text}))",), renamed, made.scratch)
 
 
+def _biased(graph: Graph, step: Node, view: View, p: Plan, name: str) -> Call:
+    """Return the call of a sum or product of a block of scores with the constant's part for them."""
+    constant = bias(graph, step)
+    running = next(i for i in step.inputs if i != constant)
+    apart = lead(view.stack, LOOPS, 0)
+    start = " + ".join(f"i{axis} * {size}" for axis, size in enumerate(apart))
+    place = f"({{{name}}} + {start} + first * {view.row})"
+    shape = p.block if view.row else 1, p.columns if view.column else 1
+    square = p.block, p.columns
+    data = graph.tensors[constant].data
+    bare = list(graph.tensors)  # the kernel is given a place in the constant, not the constant
+    bare[constant] = replace(graph.tensors[constant], data=None)
+    part = _part(
+        replace(graph, tensors=tuple(bare)),
+        replace(step, inputs=(running, constant)),
+        ("scores", place, "scores"),
+        (square, shape, square),
+    )
+    assert data is not None
+    return replace(part, constants={**part.constants, name: data})
+
+
 def _steps(graph: Graph, node: Node) -> list[Call]:
     """Return the calls on one block: scores, what is between, softmax, times v."""
     p: Plan = node.options["plan"]
@@ -126,7 +155,13 @@ def _steps(graph: Graph, node: Node) -> list[Call]:
     first = _part(
         graph, upright, ("rows", "k_all", "scores"), ((p.block, p.depth), (p.columns, p.depth), square)
     )
-    middle = [_part(graph, step, ("scores", "scores"), (square, square)) for step in between]
+    views = iter(p.biases)
+    middle = [
+        _biased(graph, step, next(views), p, f"bias{i}")
+        if step.op in BIASES
+        else _part(graph, step, ("scores", "scores"), (square, square))
+        for i, step in enumerate(between)
+    ]
     plain = replace(values, options={**values.options, "adj_x": False, "adj_y": False})
     shapes = (square, (p.columns, p.width), (p.block, p.width))
     last = _part(graph, plain, ("scores", "v_all", "result"), shapes)

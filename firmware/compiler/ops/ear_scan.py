@@ -1,8 +1,9 @@
 """EAR_SCAN: the recurrence of a state-space model, its state in 24 bits from step to step.
 
-h[t] = a[t] h[t-1] + f[t] and y[t] = sum over the states of c[t] h[t], or h[t] itself. a is a table of Q15, f a
-product of up to three factors (tables of 16 bits or plain int8), c plain int8; only y is rounded to 8 bits.
-Inputs are the states before (EAR_SCAN_ON) or -1, then what a, f and c are read from. Made by passes.scans.
+h[t] = a[t] h[t-1] + f[t] and y[t] = sum over the states of c[t] h[t], or h[t] itself. a is a table of Q15,
+f a product of up to three factors (tables of 16 bits or plain int8), c plain int8; only y is rounded to 8
+bits. Inputs are the states before (EAR_SCAN_ON) or -1, then what a, f and c are read from. Made by
+passes.scans.
 """
 
 from __future__ import annotations
@@ -110,8 +111,9 @@ def _call(graph: Graph, node: Node) -> Call:
     fresh = ", ".join(text for name, text in texts.items() if name.startswith("fresh"))
     y_step, y_row, y_state = scan.places
     shape = literal("ear_scan", steps=steps, rows=rows, states=states, up=scan.up, count=len(scan.fresh),
-                    outer=scan.outer, power=scan.power, weighed=int(scan.weight is not None), narrow=scan.narrow, y_step=y_step, y_row=y_row,
-                    y_state=y_state, each=int(bool(scan.outputs)))  # fmt: skip
+                    outer=scan.outer, power=scan.power, weighed=int(scan.weight is not None),
+                    narrow=scan.narrow, y_step=y_step, y_row=y_row, y_state=y_state,
+                    each=int(bool(scan.outputs)))  # fmt: skip
     shape = f"{shape[:-2]}, .down = {c_list(scan.downs)} }}"
     arguments = (
         *(("{in0}", "{out0}", "0") if first else ("0", "0", "(int32_t *)(void *){scratch}")),

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from firmware.compiler.graph import Array, Graph, Node
-from firmware.compiler.operands import MAX_AXES, broadcast_strides, c_list, lead, merge
+from firmware.compiler.operands import MAX_AXES, broadcast_strides, c_list, lead, merge, spans
 from firmware.compiler.ops import Call, Op, no_macs, output, refuse, require_dtype, tensor
 from firmware.compiler.ops.quantize import only_output
 from firmware.compiler.ops.transpose import damaged, moves_bytes
@@ -37,11 +37,7 @@ def _check(graph: Graph, node: Node) -> None:
     for position in (1, 2):
         moves_bytes(graph, node, tensor(graph, node, position), y)
     shapes = _shapes(graph, node)
-    try:
-        fits = np.broadcast_shapes(*shapes) == y.shape
-    except ValueError:
-        fits = False
-    if not fits:
+    if not spans(y.shape, *shapes):
         raise damaged(graph, node, f"shapes {shapes} do not give {y.shape}")
     if len(_loops(graph, node)[0]) > MAX_AXES:
         what = f"broadcasting {shapes} takes more than {MAX_AXES} loops"

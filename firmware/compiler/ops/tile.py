@@ -5,10 +5,8 @@ Any type. TILE is not in TFLM: LiteRT is followed.
 
 from __future__ import annotations
 
-import numpy as np
-
 from firmware.compiler.graph import Graph, Node
-from firmware.compiler.operands import broadcast_strides, positive_axis, strides
+from firmware.compiler.operands import broadcast_strides, positive_axis, spans, strides
 from firmware.compiler.ops import output, require_integers, tensor
 from firmware.compiler.ops.transpose import View, damaged, integers, view_op
 
@@ -16,11 +14,7 @@ from firmware.compiler.ops.transpose import View, damaged, integers, view_op
 def _broadcast_to(graph: Graph, node: Node) -> View:
     x, y = tensor(graph, node, 0), output(graph, node)
     target = tuple(integers(graph, node, 1, len(y.shape)))
-    try:
-        fits = target == y.shape and np.broadcast_shapes(x.shape, target) == target
-    except ValueError:
-        fits = False
-    if not fits:
+    if target != y.shape or not spans(target, x.shape, target):
         raise damaged(graph, node, f"{x.shape} broadcast to {target} is not {y.shape}")
     return View(0, target, broadcast_strides(x.shape, target))
 

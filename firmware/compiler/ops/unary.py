@@ -5,10 +5,11 @@ double (LiteRT's reference takes float32 and differs by 1 on rare bytes). Elsewh
 
 - RELU6: TFLM clamps the raw byte and forgets the output's scale; LiteRT rescales, and is followed. They agree
   when input and output share the scale.
-- EXP, GELU, LOG, RELU_N1_TO_1, RELU_0_TO_1: not in TFLM for int8; LiteRT's reference is followed.
+- EXP, GELU, LOG, RELU_N1_TO_1, RELU_0_TO_1, SQRT: not in TFLM for int8; LiteRT's reference is followed (its
+  SQRT cuts steps off; below zero ours gives 0).
 - NEG: not in TFLM for int8; LiteRT negates the raw byte, which is right only for zero-point 0 and equal
   scales, and wraps at -128. Ours is the affine negation, saturated.
-- CEIL, COS, FLOOR, POW (one constant exponent), ROUND (halves to even), SIGN, SIN, SQRT, SQUARE: neither has
+- CEIL, COS, FLOOR, POW (one constant exponent), ROUND (halves to even), SIGN, SIN, SQUARE: neither has
   int8; ours is the nearest output to the real function, 0 where it is not a real number.
 - int16: ABS, LEAKY_RELU, LOGISTIC, RELU, RSQRT, TANH as TFLM; EXP, LOG and RELU6 as LiteRT; NEG affine;
   the other clamps ours, and COS, ELU, GELU, HARD_SWISH, SIN, SQRT, SQUARE along a curve of 513 points.
@@ -193,6 +194,14 @@ def sampled(function: Callable[[float, Node], float]) -> Callable[[Graph, Node],
     return table
 
 
+def _square_root(graph: Graph, node: Node) -> Array:
+    """Return the table of sqrt as LiteRT has it: steps are cut off, not rounded."""
+    scale_in, zero_in, scale_out, zero_out = _scales(graph, node)
+    real = np.maximum(VALUES - zero_in, 0).astype(np.float32) * np.float32(scale_in)
+    steps = np.trunc(np.sqrt(real) / np.float32(scale_out)).astype(np.float64)
+    return saturate_int8(np.clip(steps, 0, 1024) + zero_out)
+
+
 def _gelu(x: float, node: Node) -> float:
     if node.options.get("approximate", False):
         return 0.5 * x * (1 + math.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
@@ -260,7 +269,7 @@ TABLES: dict[str, tuple[Callable[[Graph, Node], Array], int]] = {  # op: (its ta
     "RSQRT": (_rsqrt, 3),
     "SIGN": (sampled(_sign), 2),
     "SIN": (sampled(lambda x, _: math.sin(x)), 1),
-    "SQRT": (sampled(_sqrt), 1),
+    "SQRT": (_square_root, 2),
     "SQUARE": (sampled(lambda x, _: x * x), 1),
     "TANH": (_squashed(tanh, 128, 0, 24), 3),
 }
@@ -294,7 +303,6 @@ BOUNDS = {
 def _wide(graph: Graph, node: Node) -> Function:
     """Return the function of an int16 node."""
     x, y = tensor(graph, node, 0), output(graph, node)
-    same_dtype(graph, node, x, y)
     (source, _), (target, _) = quantised(graph, node, x), quantised(graph, node, y)
     if node.op in ("LOGISTIC", "TANH"):
         return _wide_sigmoid(graph, node, source, target)
@@ -336,7 +344,7 @@ def _wide_sigmoid(graph: Graph, node: Node, source: float, target: float) -> Sig
 
 def _check(graph: Graph, node: Node) -> None:
     same_shape(graph, node)
-    if tensor(graph, node, 0).dtype == "int16":
+    if same_dtype(graph, node, tensor(graph, node, 0), output(graph, node)) == "int16":
         _wide(graph, node)
     else:
         table(graph, node)

@@ -7,10 +7,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from firmware.compiler.graph import Graph, ModelError, Node
-from firmware.compiler.operands import merge, strides
+from firmware.compiler.operands import broadcast_strides, merge, strides
 from firmware.compiler.ops import OPS, ear_attention
-from firmware.compiler.ops.ear_attention import Plan, View
+from firmware.compiler.ops.ear_attention import BIASES, Plan, View, bias
 from firmware.compiler.passes.rewrite import Links, drop_unused, links
+
+MOST = 5  # nodes from the scores to the softmax
 
 
 @dataclass(frozen=True)
@@ -38,9 +40,13 @@ def fuse_attention(graph: Graph) -> Graph:
 def _joined(graph: Graph, found: Links, softmax: Node) -> Node | None:
     scores = found.writer(softmax.inputs[0])
     between: tuple[Node, ...] = (softmax,)
-    if scores is not None and scores.op == "EAR_TABLE" and found.only(scores.outputs[0]) is softmax:
-        between = (scores, softmax)
-        scores = found.writer(scores.inputs[0])
+    while scores is not None and scores.op in ("EAR_TABLE", *BIASES) and len(between) < MOST:
+        source = _running(graph, scores)
+        second = scores.op == "EAR_TABLE" and any(node.op == "EAR_TABLE" for node in between)
+        if found.only(scores.outputs[0]) is not between[0] or source is None or second:
+            return None
+        between = (scores, *between)
+        scores = found.writer(source)
     values = found.only(softmax.outputs[0], "BATCH_MATMUL")
     if scores is None or scores.op != "BATCH_MATMUL" or values is None:
         return None
@@ -52,6 +58,15 @@ def _joined(graph: Graph, found: Links, softmax: Node) -> Node | None:
     return _node(graph, found, scores, between, values)
 
 
+def _running(graph: Graph, node: Node) -> int | None:
+    """Return the running input of a table, sum or product with a constant; None where it repeats."""
+    first, other = node.inputs
+    if node.op != "EAR_TABLE" and graph.tensors[first].constant and node.op != "SUB":
+        first, other = other, first
+    same = graph.tensors[first].shape == graph.tensors[node.outputs[0]].shape
+    return first if same and graph.tensors[other].constant and not graph.tensors[first].constant else None
+
+
 def _node(graph: Graph, found: Links, scores: Node, between: tuple[Node, ...], values: Node) -> Node | None:
     q, k = (_source(graph, found, i) for i in scores.inputs[:2])
     v = _source(graph, found, values.inputs[1])
@@ -61,7 +76,7 @@ def _node(graph: Graph, found: Links, scores: Node, between: tuple[Node, ...], v
     rank = len(graph.tensors[values.outputs[0]].shape)
     if any(len(part.steps) != rank for part in (q, k, v)):
         return None
-    plan = _plan(graph, scores, values, (q, k, v), _result_steps(graph, y, after))
+    plan = _plan(graph, scores, between, values, (q, k, v), _result_steps(graph, y, after))
     if not plan.saves:
         return None
     chain = (*q.transpose, *k.transpose, *v.transpose, scores, *between, values, *after)
@@ -93,7 +108,12 @@ def _result_steps(graph: Graph, y: int, after: tuple[Node, ...]) -> tuple[int, .
 
 
 def _plan(
-    graph: Graph, scores: Node, values: Node, sources: tuple[Source, Source, Source], result: tuple[int, ...]
+    graph: Graph,
+    scores: Node,
+    between: tuple[Node, ...],
+    values: Node,
+    sources: tuple[Source, Source, Source],
+    result: tuple[int, ...],
 ) -> Plan:
     shapes = [graph.tensors[i].shape for i in (*scores.inputs[:2], values.inputs[1], values.outputs[0])]
     stack = shapes[3][:-2]
@@ -101,7 +121,13 @@ def _plan(
         [0 if shape[axis] == 1 else part[axis] for axis in range(len(stack))]
         for shape, part in zip(shapes, (*(s.steps for s in sources), result), strict=True)
     ]
-    sizes, *merged = merge(stack, *steps)
+    whole = graph.tensors[scores.outputs[0]].shape
+    biases = [
+        broadcast_strides(graph.tensors[bias(graph, node)].shape, whole)
+        for node in between
+        if node.op in BIASES
+    ]
+    sizes, *merged = merge(stack, *steps, *(part[: len(stack)] for part in biases))
     swapped = (  # whether the last two axes of q, k, v, y are (columns, rows) of their views
         bool(scores.options.get("adj_x", False)),
         not scores.options.get("adj_y", False),
@@ -110,8 +136,14 @@ def _plan(
     )
     views = [
         View(of_stack, *(part[-1:-3:-1] if swap else part[-2:]))
-        for of_stack, part, swap in zip(merged, (*(s.steps for s in sources), result), swapped, strict=True)
+        for of_stack, part, swap in zip(
+            merged[:4], (*(s.steps for s in sources), result), swapped, strict=True
+        )
     ]
     rows, depth = shapes[0][-1:-3:-1] if swapped[0] else shapes[0][-2:]
     columns = graph.tensors[scores.outputs[0]].shape[-1]
-    return Plan(sizes, rows, columns, depth, shapes[3][-1], *views)
+    added = tuple(
+        View(of_stack, *part[-2:]) for of_stack, part in zip(merged[len(views) :], biases, strict=True)
+    )
+    q, k, v, y = views
+    return Plan(sizes, rows, columns, depth, shapes[3][-1], q, k, v, y, added)

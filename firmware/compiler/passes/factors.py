@@ -55,7 +55,9 @@ def whole(graph: Graph, tensor: int) -> Product | None:
     return (Factor(tensor, np.arange(value.elements).reshape(value.shape), real, plain=True),)
 
 
-def factors(graph: Graph, found: Links, tensor: int, depth: int = 0, *, single: bool = False) -> Product | None:
+def factors(
+    graph: Graph, found: Links, tensor: int, depth: int = 0, *, single: bool = False
+) -> Product | None:
     """Return the product that a tensor is, its factors followed as far as they go; None without int8.
 
     Args:
@@ -70,9 +72,7 @@ def factors(graph: Graph, found: Links, tensor: int, depth: int = 0, *, single: 
     return made or whole(graph, tensor)
 
 
-def _through(
-    graph: Graph, found: Links, node: Node, tensor: int, depth: int, single: bool
-) -> Product | None:
+def _through(graph: Graph, found: Links, node: Node, tensor: int, depth: int, single: bool) -> Product | None:
     name = node.op.removeprefix(PREFIX)
     if node.op in VIEWS:
         return _viewed(graph, found, node, tensor, depth, single)
@@ -106,9 +106,9 @@ def _multiplied(graph: Graph, found: Links, node: Node, tensor: int, depth: int)
     shape = graph.tensors[tensor].shape
     made = tuple(_spread(factor, shape) for factor in (*one, *other))
     a, b = made[0], made[-1]
-    if len(made) == 2 and a.base == b.base and a.sign is None and b.sign is None:
-        if a.values.ndim == b.values.ndim and np.array_equal(a.at, b.at):  # such as x * sigmoid(x)
-            return (replace(a, values=a.values * b.values, plain=False),)
+    alike = len(made) == 2 and a.base == b.base and a.sign is None and b.sign is None
+    if alike and a.values.ndim == b.values.ndim and np.array_equal(a.at, b.at):  # such as x * sigmoid(x)
+        return (replace(a, values=a.values * b.values, plain=False),)
     return made
 
 
@@ -117,9 +117,7 @@ def _spread(factor: Factor, shape: tuple[int, ...]) -> Factor:
     return replace(factor, at=np.broadcast_to(factor.at, shape), sign=sign)
 
 
-def _viewed(
-    graph: Graph, found: Links, node: Node, tensor: int, depth: int, single: bool
-) -> Product | None:
+def _viewed(graph: Graph, found: Links, node: Node, tensor: int, depth: int, single: bool) -> Product | None:
     data = VIEWS[node.op]
     parts = factors(graph, found, node.inputs[data], depth, single=single)
     if parts is None or any(part.values.ndim > 1 for part in parts):
@@ -160,7 +158,7 @@ def _joined(parts: Sequence[Product | None], node: Node) -> Product | None:
 
 
 def _function(graph: Graph, found: Links, node: Node, running: int, depth: int) -> Product | None:
-    """Return the one factor that a function of one value, with constants of one value or one a channel, is."""
+    """Return the factor that a function of one value is, its constants one value or one a channel."""
     parts = factors(graph, found, running, depth, single=True)
     shape = graph.tensors[node.outputs[0]].shape
     if parts is None or len(parts) != 1 or parts[0].sign is not None:
@@ -185,7 +183,7 @@ def _function(graph: Graph, found: Links, node: Node, running: int, depth: int) 
 
 
 def affine(at: Array) -> tuple[int, tuple[int, ...]] | None:
-    """Return (first, steps) with at[i, j, ...] = first + i steps[0] + j steps[1] ..., None where it is not so."""
+    """Return (first, steps) with at[i, j] = first + i steps[0] + j steps[1], None where it is not so."""
     first, steps, line = int(at.flat[0]), [], np.full(at.shape, int(at.flat[0]))
     for axis, size in enumerate(at.shape):
         origin = [0] * at.ndim

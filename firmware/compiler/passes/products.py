@@ -89,14 +89,19 @@ def _node(graph: Graph, node: Node, parts: Sequence[Product]) -> Node | None:
     running = {f.base for part in parts for f in part if not graph.tensors[f.base].constant}
     inputs = tuple(sorted(running, key=lambda i: -graph.tensors[i].elements))
     for sizes in _layouts(shape):
-        lines = [[_operand(graph, factor, _sign(graph, part, factor), inputs, sizes) for factor in part] for part in parts]
+        lines = [
+            [_operand(graph, factor, _sign(graph, part, factor), inputs, sizes) for factor in part]
+            for part in parts
+        ]
         if any(operand is None for line in lines for operand in line):
             continue
         terms = _merged(sizes, [[o for o in line if o is not None] for line in lines])
         if terms is None:
             continue
         minus = node.op == "SUB"
-        terms = replace(terms, terms=tuple(replace(t, minus=minus and i == 1) for i, t in enumerate(terms.terms)))
+        terms = replace(
+            terms, terms=tuple(replace(t, minus=minus and i == 1) for i, t in enumerate(terms.terms))
+        )
         made = Node("EAR_PRODUCTS", inputs, node.outputs, {"terms": terms}, 1, node.name)
         return made if _holds(graph, made) else None
     return None
@@ -137,8 +142,10 @@ def _operand(
     if q is None or factor.values.ndim > 1:
         return None
     if value.data is not None:
-        numbers = value.data.reshape(-1).astype(np.int64)[factor.at] - int(q.zero_point[0])
-        return _constant(numbers if sign is None else numbers * sign, float(q.scale[0]), sizes)
+        zero, scale, numbers = int(q.zero_point[0]), float(q.scale[0]), value.data.reshape(-1)[factor.at]
+        if sign is None:
+            return _constant(numbers, zero, scale, sizes)
+        return _constant(((numbers.astype(np.int64) - zero) * sign).astype(np.int16), 0, scale, sizes)
     even = affine(factor.at.reshape(sizes))
     if even is None or sign is not None:
         return None
@@ -149,7 +156,7 @@ def _operand(
     return Operand(position, *even, 0, scale, tabled(factor.values, scale))
 
 
-def _constant(numbers: Array, scale: float, sizes: tuple[int, ...]) -> Operand:
+def _constant(numbers: Array, zero: int, scale: float, sizes: tuple[int, ...]) -> Operand:
     """Return the operand of known numbers, each kept once where they repeat along an axis."""
     kept = numbers.reshape(sizes)
     for axis in range(kept.ndim):
@@ -158,7 +165,7 @@ def _constant(numbers: Array, scale: float, sizes: tuple[int, ...]) -> Operand:
     steps = tuple(
         0 if size == 1 else step for size, step in zip(kept.shape, strides(kept.shape), strict=True)
     )
-    return Operand(-1, 0, steps, 0, scale, numbers=kept.reshape(-1).astype(np.int16))
+    return Operand(-1, 0, steps, zero, scale, numbers=kept.reshape(-1))
 
 
 def _merged(sizes: tuple[int, ...], lines: Sequence[Sequence[Operand]]) -> Terms | None:

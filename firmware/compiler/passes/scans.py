@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from firmware.compiler.fixed_point import quantise_multiplier
-from firmware.compiler.graph import Array, Graph, ModelError, Node, Quantisation, Tensor
+from firmware.compiler.graph import Array, Graph, ModelError, Node, Quantisation, State, Tensor
 from firmware.compiler.operands import product
 from firmware.compiler.ops import OPS, ear_scan
 from firmware.compiler.ops.ear_scan import LIMIT, Scan
@@ -45,7 +45,7 @@ class Result:
 
 
 def fuse_scans(graph: Graph) -> Graph:
-    """Return the graph with every regular recurrence of two steps or more, or of a kept state, in one node."""
+    """Return the graph with each regular recurrence, of two steps or of a kept state, in one node."""
     adds = [node for node in graph.nodes if node.op == "ADD" and _plain(node)]
     found = links(graph) if adds else None
     if found is None:
@@ -59,16 +59,16 @@ def fuse_scans(graph: Graph) -> Graph:
 
 
 def _plain(node: Node) -> bool:
-    return node.options.get("fused_activation_function", "NONE") == "NONE"
+    return bool(node.options.get("fused_activation_function", "NONE") == "NONE")
 
 
 def _step(graph: Graph, found: Links, node: Node) -> Step | None:
     """Return the step that ends in this ADD; of two ways to read it the one that goes on from an ADD."""
     read: list[Step] = []
     shape = graph.tensors[node.outputs[0]].shape
-    for product, fresh in (node.inputs, node.inputs[::-1]):
-        mul = found.writer(product, "MUL")
-        if mul is None or not _plain(mul) or found.only(product) is not node:
+    for kept, fresh in (node.inputs, node.inputs[::-1]):
+        mul = found.writer(kept, "MUL")
+        if mul is None or kept == fresh or not _plain(mul) or found.only(kept) is not node:
             continue
         for a, before in (mul.inputs, mul.inputs[::-1]):
             known = found.writer(before, "ADD", "MUL") is not None or _kept(graph, before)
@@ -139,40 +139,46 @@ def _without_zero(graph: Graph, found: Links, tensor: int) -> int:
 
 
 def _joined(graph: Graph, found: Links, chain: Sequence[Step]) -> Graph | None:
+    """Return the graph with the chain in one node, None when its steps are not alike."""
     results = _results(graph, found, chain)
     scan, inputs = _scan(graph, chain, results)
-    if scan is None:
-        return None
     on = _kept(graph, chain[0].before)
+    if scan is None or (on and not _turns_wide(graph, found, chain)):
+        return None
     ys = [result.y for result in results if result.y >= 0]
     packed = _packed(graph, found, ys, scan.sizes[1]) if len(ys) == len(chain) else None
     if packed is not None and len(set(scan.ends)) == 1:
         ys, scan = [packed[0]], replace(scan, outputs=(), places=packed[1], ends=scan.ends[:1])
-    tensors = list(graph.tensors)
-    states = graph.states
-    before, after = -1, ()
+    nodes = [node for node in graph.nodes if not set(ys).intersection(node.outputs)]
+    name, first = found.writers[chain[-1].h].name, len(graph.tensors)
     if on:
-        before, after = len(tensors), (len(tensors) + 1,)
-        tensors += _wide(graph, chain, scan)
-        states = tuple(
-            replace(s, read=before, written=after[0], initial=0) if s.read == chain[0].before else s
-            for s in states
-        )
-        if not _turns_wide(graph, found, chain):
-            return None
-    name = found.writers[chain[-1].h].name
-    node = Node(ear_scan.ON if on else "EAR_SCAN", (before, *inputs), (*after, *ys), {"scan": scan}, 1, name)
-    gone = set(ys)
-    nodes = [n for n in graph.nodes if not gone.intersection(n.outputs)]
-    ordered = in_order([*nodes, node])
-    if ordered is None:
+        made = Node(ear_scan.ON, (first, *inputs), (first + 1, *ys), {"scan": scan}, 1, name)
+        graph = _widened(graph, chain, scan)
+    else:
+        made = Node("EAR_SCAN", (-1, *inputs), tuple(ys), {"scan": scan}, 1, name)
+    ordered = in_order([*nodes, made])
+    if ordered is None or not _holds(graph, made):
         return None
-    made = drop_unused(replace(graph, tensors=tuple(tensors), nodes=ordered, states=states))
+    return drop_unused(replace(graph, nodes=ordered))
+
+
+def _holds(graph: Graph, node: Node) -> bool:
     try:
-        OPS[node.op].check(made, node)
+        OPS[node.op].check(graph, node)
     except ModelError:
-        return None
-    return made
+        return False
+    return True
+
+
+def _widened(graph: Graph, chain: Sequence[Step], scan: Scan) -> Graph:
+    """Return the graph with the wide state before and after in the place of the int8 state."""
+    last, first = graph.tensors[chain[-1].h], len(graph.tensors)
+    scale = Quantisation(np.array([scan.unit], np.float32), np.zeros(1, np.int32))
+    wide = [Tensor(f"{last.name} {when}", scan.sizes[1:], "int32", scale) for when in ("before", "after")]
+    states = tuple(
+        State(first, first + 1) if state.read == chain[0].before else state for state in graph.states
+    )
+    return replace(graph, tensors=(*graph.tensors, *wide), states=states)
 
 
 def _turns_wide(graph: Graph, found: Links, chain: Sequence[Step]) -> bool:
@@ -183,26 +189,24 @@ def _turns_wide(graph: Graph, found: Links, chain: Sequence[Step]) -> bool:
     return state.written == chain[-1].h and zero and len(found.read(state.read)) == 1
 
 
-def _wide(graph: Graph, chain: Sequence[Step], scan: Scan) -> list[Tensor]:
-    last = graph.tensors[chain[-1].h]
-    scale = Quantisation(np.array([scan.unit], np.float32), np.zeros(1, np.int32))
-    shape = (scan.sizes[1], scan.sizes[2])
-    return [Tensor(f"{last.name} {when}", shape, "int32", scale) for when in ("before", "after")]
-
-
 def _results(graph: Graph, found: Links, chain: Sequence[Step]) -> list[Result]:
-    """Return what is read of each step; every state itself when one of them is not only weighed and summed."""
+    """Return what is read of each step: states themselves when one is not only weighed and summed."""
     following = [*(step.h for step in chain[1:]), -1]
     weighed = [_weighed(graph, found, step, chain) for step in chain]
     if all(result is not None for result in weighed):
         return [result for result in weighed if result is not None]
-    kept = {state.written for state in graph.states}
     results = []
     for step, after in zip(chain, following, strict=True):
         inner = {id(n) for n in _recurrent(found, step, after)}
-        outside = step.h in found.kept - kept or any(id(n) not in inner for n in found.read(step.h))
+        outside = _needed(graph, chain, step.h) or any(id(n) not in inner for n in found.read(step.h))
         results.append(Result(step.h if outside else -1, None))
     return results
+
+
+def _needed(graph: Graph, chain: Sequence[Step], tensor: int) -> bool:
+    """Tell whether a tensor is read after a run, but for the state that the chain itself goes on from."""
+    others = (state.written for state in graph.states if state.read != chain[0].before)
+    return tensor in graph.outputs or tensor in others
 
 
 def _recurrent(found: Links, step: Step, after: int) -> list[Node]:
@@ -215,7 +219,7 @@ def _weighed(graph: Graph, found: Links, step: Step, chain: Sequence[Step]) -> R
     index = chain.index(step)
     inner = {id(n) for n in _recurrent(found, step, chain[index + 1].h if index + 1 < len(chain) else -1)}
     others = [n for n in found.read(step.h) if id(n) not in inner]
-    if step.h in found.kept - {state.written for state in graph.states} or len(others) > 1:
+    if _needed(graph, chain, step.h) or len(others) > 1:
         return None
     if not others:
         return Result(-1, None)
@@ -231,7 +235,11 @@ def _weighed(graph: Graph, found: Links, step: Step, chain: Sequence[Step]) -> R
         return None
     if len(parts) > 1 or not parts[0].plain or parts[0].sign is not None:
         parts = whole(graph, other)
-    return parts and Result(total.outputs[0], replace(parts[0], at=np.broadcast_to(parts[0].at, shape)))
+    return (
+        None
+        if parts is None
+        else Result(total.outputs[0], replace(parts[0], at=np.broadcast_to(parts[0].at, shape)))
+    )
 
 
 def _packed(graph: Graph, found: Links, ys: Sequence[int], rows: int) -> tuple[int, tuple[int, ...]] | None:
@@ -294,7 +302,9 @@ def _scan(graph: Graph, chain: Sequence[Step], results: Sequence[Result]) -> tup
     outputs = tuple(t for t, result in enumerate(results) if result.y >= 0)
     up = round(math.log2(decay.scale)) + 15
     places = (0, 1, 0) if weighed else (0, sizes[2], 1)
-    return Scan(sizes, decay, up, tuple(fresh), lost, power, weight, narrow, unit, tuple(ends), places, outputs), inputs
+    return Scan(
+        sizes, decay, up, tuple(fresh), lost, power, weight, narrow, unit, tuple(ends), places, outputs
+    ), inputs
 
 
 def _end(gain: float, scale: float, zero: int) -> tuple[int, int, int]:
@@ -309,7 +319,12 @@ def _unit(graph: Graph, chain: Sequence[Step], fresh: Sequence[Operand]) -> floa
 
 
 def _operand(
-    graph: Graph, parts: Sequence[Factor | None], sizes: tuple[int, int, int], position: int, *, fraction: bool
+    graph: Graph,
+    parts: Sequence[Factor | None],
+    sizes: tuple[int, int, int],
+    position: int,
+    *,
+    fraction: bool,
 ) -> Operand | None:
     """Return the operand that reads a factor of every step, None when they are not evenly apart."""
     present = [(t, part) for t, part in enumerate(parts) if part is not None]

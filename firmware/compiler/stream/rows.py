@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -55,6 +56,31 @@ def norm(b: Builder, node: Node, flows: Mapping[int, Flow]) -> None:
     if outer % before:
         raise BlockedError("it takes means over all rows of the window")
     options = {**node.options, "outer": outer // flow.rows * flow.step}
+    b.add(replace(node, options=options), fresh(b, node, flows), [flow])
+
+
+def products(b: Builder, node: Node, flows: Mapping[int, Flow]) -> None:
+    """Products of views: time is their outermost axis, perhaps merged with those behind it."""
+    flow, found = only(flows, min(flows), ahead=True), node.options["terms"]
+    axis = next((i for i, size in enumerate(found.sizes) if size > 1), 0)
+    inner, rest = divmod(found.sizes[axis], flow.rows)
+    y = b.graph.tensors[node.outputs[0]].shape
+    if rest or any(other != flow for other in flows.values()) or math.prod(y[: flow.axis]) != 1:
+        raise BlockedError("its factors are rows of different times")
+    for factor in (factor for term in found.terms for factor in term.factors):
+        sizes = (inner, *found.sizes[axis + 1 :])
+        reach = sum(step * (size - 1) for step, size in zip(factor.steps[axis:], sizes, strict=True))
+        row = factor.steps[axis] * inner
+        shape = b.graph.tensors[node.inputs[factor.position]].shape if factor.position >= 0 else ()
+        along = math.prod(shape[flow.axis + 1 :]) if factor.position in flows else 0
+        straight = min(factor.steps) >= 0 and (not along or factor.first + reach < along)
+        merged = factor.apart and axis == len(found.sizes) - 1
+        if row != along or not straight or merged or math.prod(shape[: flow.axis]) != 1:
+            raise BlockedError("its factors differ from row to row")
+    sizes = tuple(flow.step * inner if i == axis else n for i, n in enumerate(found.sizes))
+    options = {**node.options, "terms": replace(found, sizes=sizes)}
+    if y[flow.axis] != flow.rows:
+        raise BlockedError("it merges the time axis with others")
     b.add(replace(node, options=options), fresh(b, node, flows), [flow])
 
 

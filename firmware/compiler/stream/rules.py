@@ -24,6 +24,7 @@ GROUPS: Mapping[Rule, tuple[str, ...]] = {
     ),
     rows.by_row: ("L2_NORMALIZATION", "LOG_SOFTMAX", "SOFTMAX", "TOPK_V2"),
     rows.norm: ("EAR_NORM",),
+    rows.products: ("EAR_PRODUCTS",),
     rows.fully_connected: ("FULLY_CONNECTED",),
     rows.batch_matmul: ("BATCH_MATMUL",),
     rows.reduce: (
@@ -33,6 +34,7 @@ GROUPS: Mapping[Rule, tuple[str, ...]] = {
     rows.cumulative: ("CUMSUM",),
     filters.windowed: ("AVERAGE_POOL_2D", "CONV_2D", "DEPTHWISE_CONV_2D", "MAX_POOL_2D"),
     filters.transpose_conv: ("TRANSPOSE_CONV",),
+    recurrent.scan: ("EAR_SCAN",),
     recurrent.lstm: ("UNIDIRECTIONAL_SEQUENCE_LSTM",),
     shapes.reshape: ("EXPAND_DIMS", "RESHAPE", "SQUEEZE"),
     shapes.transpose: ("TRANSPOSE",),
@@ -62,7 +64,7 @@ REASONS: Mapping[str, str] = {
         ("BROADCAST_ARGS", "FILL", "RANGE", "RANK", "SHAPE", "ZEROS_LIKE"), "it tells of the window's shape"
     ),
     "DYNAMIC_UPDATE_SLICE": "it writes into the window at a place of its own",
-    **dict.fromkeys(("EAR_SCAN", "EAR_SCAN_ON"), "it goes through the window from its own start"),
+    "EAR_SCAN_ON": "it keeps states from window to window",
     "EAR_SHIFT": "it is a memory of rows already",
     "GATHER_ND": "it chooses values from all over the window",
     "REVERSE_SEQUENCE": "it turns time around",

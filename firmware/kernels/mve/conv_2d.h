@@ -10,11 +10,11 @@
 EAR_KERNEL const int8_t *ear_conv_2d_pieces(struct ear_conv_2d s, const int8_t *x, int32_t row, int32_t column,
                                             int8_t *to) {
     const int32_t top = row * s.stride_rows - s.pad_rows, left = column * s.stride_columns - s.pad_columns;
-    const struct ear_gather gather = { s.in_rows,     s.in_columns,     s.in_channels,   s.in_zero,
+    const struct ear_field gather = { s.in_rows,     s.in_columns,     s.in_channels,   s.in_zero,
                                        s.filter_rows, s.filter_columns, s.dilation_rows, s.dilation_columns };
     if (ear_conv_2d_direct(s))
         return x + (top * s.in_columns + left) * s.in_channels;
-    ear_gather(gather, x, top, left, to);
+    ear_field(gather, x, top, left, to);
     return to;
 }
 

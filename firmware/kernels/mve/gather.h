@@ -9,7 +9,7 @@
 /* Between stores to the same bytes of which one is predicated: GCC 12 takes them for stores of the whole register. */
 #define EAR_STORED() __asm volatile("" : : : "memory")
 
-struct ear_gather {
+struct ear_field {
     int32_t rows, columns, channels, zero; /* of the input */
     int32_t filter_rows, filter_columns, dilation_rows, dilation_columns;
 };
@@ -47,7 +47,7 @@ EAR_KERNEL int32_t ear_count_inside(int32_t start, int32_t step, int32_t length,
 }
 
 /* One row of the filter from x on, of which the columns j0..j1 are inside. */
-EAR_KERNEL int8_t *ear_gather_row(struct ear_gather s, const int8_t *x, int32_t j0, int32_t j1, int8_t *to) {
+EAR_KERNEL int8_t *ear_field_row(struct ear_field s, const int8_t *x, int32_t j0, int32_t j1, int8_t *to) {
     to = ear_fill_bytes(to, s.zero, j0 * s.channels);
     if (s.dilation_columns == 1) {
         to = ear_copy_bytes(to, x + j0 * s.channels, (j1 - j0) * s.channels);
@@ -60,7 +60,7 @@ EAR_KERNEL int8_t *ear_gather_row(struct ear_gather s, const int8_t *x, int32_t 
 }
 
 /* Rows of at most one register, columns next to each other: zero-points first, then the rows inside over them. */
-EAR_KERNEL void ear_gather_narrow(struct ear_gather s, const int8_t *x, int32_t top, int32_t left, int32_t j0,
+EAR_KERNEL void ear_field_narrow(struct ear_field s, const int8_t *x, int32_t top, int32_t left, int32_t j0,
                                   int32_t j1, int8_t *to) {
     const int32_t row_bytes = s.filter_columns * s.channels, step = s.dilation_rows * s.columns * s.channels;
     const int32_t i0 = ear_first_inside(top, s.dilation_rows, s.filter_rows);
@@ -88,30 +88,30 @@ EAR_KERNEL void ear_copy_known(int8_t *to, const int8_t *from, int32_t bytes) {
 }
 
 /* Gathers (filter_rows, filter_columns, channels) from (top, left) on, some of it outside. */
-EAR_KERNEL void ear_gather_border(struct ear_gather s, const int8_t *x, int32_t top, int32_t left, int8_t *to) {
+EAR_KERNEL void ear_field_border(struct ear_field s, const int8_t *x, int32_t top, int32_t left, int8_t *to) {
     const int32_t row_bytes = s.filter_columns * s.channels;
     const int32_t j0 = ear_first_inside(left, s.dilation_columns, s.filter_columns);
     const int32_t j1 = ear_max(ear_count_inside(left, s.dilation_columns, s.columns, s.filter_columns), j0);
     if (row_bytes <= EAR_BYTES && s.dilation_columns == 1) {
-        ear_gather_narrow(s, x, top, left, j0, j1, to);
+        ear_field_narrow(s, x, top, left, j0, j1, to);
         return;
     }
     EAR_ROLLED
     for (int32_t i = 0; i < s.filter_rows; ++i) {
         const int32_t row = top + i * s.dilation_rows;
         if (row >= 0 && row < s.rows)
-            to = ear_gather_row(s, x + (row * s.columns + left) * s.channels, j0, j1, to);
+            to = ear_field_row(s, x + (row * s.columns + left) * s.channels, j0, j1, to);
         else
             to = ear_fill_bytes(to, s.zero, row_bytes);
     }
 }
 
 /* The same wherever it lies. */
-EAR_KERNEL void ear_gather(struct ear_gather s, const int8_t *x, int32_t top, int32_t left, int8_t *to) {
+EAR_KERNEL void ear_field(struct ear_field s, const int8_t *x, int32_t top, int32_t left, int8_t *to) {
     const int32_t row_bytes = s.filter_columns * s.channels, step = s.dilation_rows * s.columns * s.channels;
     const int32_t bottom = top + (s.filter_rows - 1) * s.dilation_rows, right = left + s.filter_columns - 1;
     if (top < 0 || bottom >= s.rows || left < 0 || right >= s.columns || s.dilation_columns > 1) {
-        ear_gather_border(s, x, top, left, to);
+        ear_field_border(s, x, top, left, to);
         return;
     }
     x += (top * s.columns + left) * s.channels;
