@@ -1,4 +1,4 @@
-"""Shapes that depend on the batch: what Keras' own converter writes compiles, and means what LiteRT computes."""
+"""Shapes that depend on the batch: what Keras' converter writes compiles, and means what LiteRT computes."""
 
 from __future__ import annotations
 
@@ -39,10 +39,11 @@ def dilated() -> bytes:
     y = tfl.Value("y", (1, 4, 2, 3), "int8", *Q, signature=(-1, 4, 2, 3))
     blocks, none = (tfl.constant(n, v) for n, v in (("blocks", [2, 2]), ("none", [[0, 0], [0, 0]])))
     weights = tfl.constant("w", rng.integers(-127, 128, (3, 3, 3, 2)), "int8", 0.005)
+    bias = tfl.constant("b", rng.integers(-500, 500, 3), "int32", 0.05 * 0.005)
     slide = {"padding": "VALID", "stride_w": 1, "stride_h": 1, "fused_activation_function": "NONE"}
     nodes = [
         tfl.Op("SPACE_TO_BATCH_ND", [x, blocks, none], [apart], {}, 2),
-        tfl.Op("CONV_2D", [apart, weights], [conv], slide, 3),
+        tfl.Op("CONV_2D", [apart, weights, bias], [conv], slide, 3),
         tfl.Op("BATCH_TO_SPACE_ND", [conv, blocks, none], [y], {}, 2),
     ]
     return tfl.model([x], nodes, [], [y])
