@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -300,3 +301,17 @@ def test_a_rotary_position_rounds_once(drawn: Drawn) -> None:
     assert near.max() < 0.51
     assert np.square(near).sum() <= np.square(off(plain, q, reals)).sum() + 1e-4 * near.size
     same_in_c(graph, 3)
+
+
+def test_two_thousand_nodes_of_gates_pass_quickly() -> None:
+    value, nodes = q8("x0", (1, 16), 0.05), []
+    first = value
+    for i in range(1000):
+        gate, after = q8(f"g{i}", (1, 16), 1 / 256, -128), q8(f"y{i}", (1, 16), 0.05)
+        nodes += [tfl.Op("LOGISTIC", [value], [gate]), tfl.Op("MUL", [gate, value], [after])]
+        value = after
+    graph = read_tflite.read(tfl.model([first], nodes, [], [value]), "long")
+    started = time.perf_counter()
+    for step in (*passes.EXACT, *passes.FUSIONS):
+        graph = step(graph)
+    assert time.perf_counter() - started < 4  # less than two on a quiet core

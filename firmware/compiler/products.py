@@ -66,10 +66,7 @@ class Operand:
             return f"{{ .numbers = {{{name}}}, .first = {self.first}, .step = {steps} }}"
         source = f"in{self.position}" if self.numbers is None else name
         table = "" if self.table is None else f".table = {{{name}}}, .apart = {self.apart}, "
-        return (
-            f"{{ .x = {{{source}}}, {table}.first = {self.first}, "
-            f".zero = {self.zero}, .step = {steps} }}"
-        )
+        return f"{{ .x = {{{source}}}, {table}.first = {self.first}, .zero = {self.zero}, .step = {steps} }}"
 
     @property
     def constant(self) -> Array | None:

@@ -67,9 +67,12 @@ def factors(
         depth: nodes followed so far.
         single: a constant factor belongs to the function that another is of its base.
     """
-    node = found.writer(tensor) if depth < DEEPEST else None
-    made = None if node is None else _through(graph, found, node, tensor, depth + 1, single)
-    return made or whole(graph, tensor)
+    if (tensor, single) not in found.followed:
+        node = found.writer(tensor) if depth < DEEPEST else None
+        made = None if node is None else _through(graph, found, node, tensor, depth + 1, single)
+        found.followed[tensor, single] = made or whole(graph, tensor)
+    product: Product | None = found.followed[tensor, single]
+    return product
 
 
 def _through(graph: Graph, found: Links, node: Node, tensor: int, depth: int, single: bool) -> Product | None:

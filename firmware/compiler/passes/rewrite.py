@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from firmware.compiler.graph import Graph, Node, Tensor
 
@@ -16,6 +17,7 @@ class Links:
     readers: Mapping[int, tuple[Node, ...]]
     writers: Mapping[int, Node]
     kept: frozenset[int]  # read from outside: outputs, and what states become
+    followed: dict[tuple[int, bool], Any] = field(default_factory=dict)  # by passes.factors, each once
 
     def read(self, tensor: int) -> tuple[Node, ...]:
         """Return the nodes that read a tensor, in order, each once."""

@@ -11,13 +11,13 @@
 #define EAR_SHORT_PRODUCTS 0
 #endif
 
-/* round(a * b / 2^32), halves up, for b >= 0. */
+/* round(a * b / 2^32), halves up. */
 EAR_KERNEL int32_t ear_high_pieces(int32_t a, int32_t b) {
     const uint32_t a_low = (uint32_t)a & 0xFFFF, b_low = (uint32_t)b & 0xFFFF;
     const int32_t a_high = a >> 16, b_high = b >> 16;
     const int32_t upper = a_high * (int32_t)b_low + (int32_t)((a_low * b_low) >> 16);
-    const uint32_t lower = ((uint32_t)upper & 0xFFFF) + a_low * (uint32_t)b_high + 0x8000;
-    return a_high * b_high + (upper >> 16) + (int32_t)(lower >> 16);
+    const int32_t lower = (upper & 0xFFFF) + (int32_t)a_low * b_high + 0x8000;
+    return a_high * b_high + (upper >> 16) + (lower >> 16);
 }
 
 /* The same, the shortest way of the core. */
