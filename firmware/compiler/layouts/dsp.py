@@ -21,8 +21,8 @@ def product(layer: Product) -> Layout | None:
     if not layer.channels.narrow:
         return None
     rows, count = whole_words(layer.rows), layer.rows.shape[0] // layer.groups
-    wide = rows.reshape(layer.groups, count, -1).astype(np.int32)
-    wide = np.pad(wide, ((0, 0), (0, count % 2), (0, 0))).reshape(-1, rows.shape[1])
+    grouped = rows.reshape(layer.groups, count, -1).astype(np.int32)
+    wide = np.pad(grouped, ((0, 0), (0, count % 2), (0, 0))).reshape(-1, rows.shape[1])
     halves = 256 * wide[1::2] + wide[::2]
     if halves.min() < -(1 << 15):
         return None
