@@ -18,6 +18,7 @@ SAID_HERE = {  # files whose first line cannot say what they are
     "requirements.lock": "the versions that every install and CI use",
     ".gitignore": "what git leaves out",
     "pyproject.toml": "the distribution, its extras, and the settings of its tools",
+    "tests/corpus/*.tflite": "files that once broke the compiler, and the seeds of its fuzzing",
     "benchmarks/results/cortex_m.md": "instructions and memory beside the baseline, as in this page",
     "benchmarks/results/cortex_m_ops.md": "the same, operator by operator and compiler by compiler",
     "benchmarks/results/host.md": "time of a run on a host and in wasm, beside LiteRT's, as in this page",
@@ -57,11 +58,12 @@ def first_line(name: str) -> str:
 
 
 def tree() -> str:
-    """Return every tracked file with what it is, folders behind files."""
+    """Return every tracked file with what it is, folders behind files; models as one line for all."""
     tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True)
+    names = {re.sub(r"[^/]+\.tflite$", "*.tflite", name) for name in tracked.stdout.splitlines()}
     lines = ["```"]
     seen: set[tuple[str, ...]] = set()
-    for parts in sorted((Path(name).parts for name in tracked.stdout.splitlines()), key=_files_first):
+    for parts in sorted((Path(name).parts for name in names), key=_files_first):
         for depth in range(1, len(parts)):
             if parts[:depth] not in seen:
                 seen.add(parts[:depth])

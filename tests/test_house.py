@@ -71,7 +71,8 @@ def test_readme_tree_names_every_file() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     tree = readme.split("## The tree")[1].split("\n## ")[0]
     named = set(re.findall(r"[\w.+-]+", tree))
-    missing = [name for name in tracked() if not set(Path(name).parts[-1:]) <= named]
+    listed = (name for name in tracked() if not name.endswith(".tflite"))  # one line for all of them
+    missing = [name for name in listed if not set(Path(name).parts[-1:]) <= named]
     assert not missing
 
 
