@@ -11,7 +11,7 @@ EAR_KERNEL const int8_t *ear_conv_2d_pieces(struct ear_conv_2d s, const int8_t *
                                             int8_t *to) {
     const int32_t top = row * s.stride_rows - s.pad_rows, left = column * s.stride_columns - s.pad_columns;
     const struct ear_field gather = { s.in_rows,     s.in_columns,     s.in_channels,   s.in_zero,
-                                       s.filter_rows, s.filter_columns, s.dilation_rows, s.dilation_columns };
+                                      s.filter_rows, s.filter_columns, s.dilation_rows, s.dilation_columns };
     if (ear_conv_2d_direct(s))
         return x + (top * s.in_columns + left) * s.in_channels;
     ear_field(gather, x, top, left, to);
@@ -30,15 +30,13 @@ EAR_KERNEL void ear_conv_2d_packed(struct ear_conv_2d s, struct ear_output out, 
     EAR_ROLLED
     for (int32_t i = 0; i < positions && positions > 1; i += 2) {
         const int32_t position = ear_min(i, positions - 2);
-        struct ear_column columns[2];
+        const int8_t *columns[2];
         EAR_ROLLED
         for (int32_t j = 0; j < 2; ++j)
-            columns[j] = (struct ear_column){ ear_conv_2d_pieces(s, x, (position + j) / s.out_columns,
-                                                                 (position + j) % s.out_columns,
-                                                                 scratch + j * column_bytes),
-                                              0 };
-        ear_product_2(product, out, columns[0], columns[1], weights, channels, y + position * s.out_channels,
-                      y + (position + 1) * s.out_channels);
+            columns[j] = ear_conv_2d_pieces(s, x, (position + j) / s.out_columns, (position + j) % s.out_columns,
+                                            scratch + j * column_bytes);
+        ear_product_2(product, out, (struct ear_column){ columns[0], 0 }, (struct ear_column){ columns[1], 0 }, weights,
+                      channels, y + position * s.out_channels, y + (position + 1) * s.out_channels);
     }
 }
 
