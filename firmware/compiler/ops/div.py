@@ -37,7 +37,7 @@ def _int8_check(graph: Graph, node: Node) -> None:
 def _factors(graph: Graph, node: Node) -> dict[str, int]:
     values = (tensor(graph, node, 0), tensor(graph, node, 1), output(graph, node))
     (scale_a, zero_a), (scale_b, zero_b), (scale_y, zero_y) = (int8_of(graph, node, v) for v in values)
-    real = float(np.float32(scale_a) / (np.float32(scale_b) * np.float32(scale_y)))
+    real = scale_a / (scale_b * scale_y)
     multiplier, shift = quantise_multiplier(real) if np.isfinite(real) else (0, MAX_SHIFT + 1)
     if shift > MAX_SHIFT:
         what = f"its scales are out of proportion (factor {real:.3g}, at most {2.0**MAX_SHIFT:.3g})"
