@@ -12,20 +12,13 @@ import tflite_writer as tfl
 from hypothesis import given
 from hypothesis import strategies as st
 from op_oracle import CASES, Case, agree, int8, quantisations, quick, scales, zeros
-from typed_values import numbers, of, sizes
+from typed_values import broadcast, numbers, of, sizes
 
 from firmware.compiler import interp, read_tflite
 from firmware.compiler.graph import ModelError
 from firmware.compiler.ops import OPS
 
 BYTES = np.arange(-128, 128, dtype=np.int8).reshape(1, 256)
-
-
-def broadcast(draw: Any) -> tuple[list[int], list[int], tuple[int, ...]]:
-    """Draw two shapes that broadcast, and the shape they give."""
-    shape = sizes(draw, most=4)
-    a, b = ([1 if draw(st.integers(0, 3)) == 0 else n for n in shape] for _ in range(2))
-    return a, b, np.broadcast_shapes(a, b)
 
 
 @st.composite

@@ -10,7 +10,7 @@ import tflite_writer as tfl
 from hypothesis import given
 from hypothesis import strategies as st
 from op_oracle import CASES, Case, agree, int8, quick, zeros
-from typed_values import MOVED, numbers, of, sizes
+from typed_values import MOVED, broadcast, numbers, of, sizes
 
 from firmware.compiler import interp, read_tflite
 from firmware.compiler.graph import Array, ModelError
@@ -21,17 +21,10 @@ I32 = tfl.constant
 fine = st.floats(-7, -0.01).map(lambda power: float(np.float32(np.exp(power))))  # TFLM stops at a scale of 1
 
 
-def pair(draw: Any) -> tuple[list[int], list[int], tuple[int, ...]]:
-    """Draw two shapes that broadcast, and the shape they give."""
-    shape = sizes(draw, most=4)
-    a, b = ([1 if draw(st.integers(0, 3)) == 0 else n for n in shape] for _ in range(2))
-    return a, b, np.broadcast_shapes(a, b)
-
-
 @st.composite
 def relations(draw: Any) -> Case:
     """Draw a comparison with broadcasting, equal values often among them, or logic."""
-    a, b, target = pair(draw)
+    a, b, target = broadcast(draw)
     name = draw(st.sampled_from([*RELATIONS, *RELATIONS, "LOGICAL_AND", "LOGICAL_OR", "LOGICAL_NOT"]))
     y = of("y", target, "bool")
     if name == "LOGICAL_NOT":

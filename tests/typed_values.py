@@ -38,3 +38,10 @@ def sizes(draw: Any, least: int = 1, most: int = 5) -> list[int]:
     """Draw the sizes of a tensor, the first often 1."""
     drawn: list[int] = draw(st.lists(st.integers(1, 5), min_size=least, max_size=most))
     return [1, *drawn[1:]] if draw(st.booleans()) else drawn
+
+
+def broadcast(draw: Any) -> tuple[list[int], list[int], tuple[int, ...]]:
+    """Draw two shapes that broadcast, and the shape they give."""
+    shape = sizes(draw, most=4)
+    a, b = ([1 if draw(st.integers(0, 3)) == 0 else n for n in shape] for _ in range(2))
+    return a, b, np.broadcast_shapes(a, b)

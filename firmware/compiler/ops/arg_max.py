@@ -11,24 +11,16 @@ from collections.abc import Sequence
 import numpy as np
 
 from firmware.compiler.graph import Array, Graph, Node
-from firmware.compiler.operands import by_clip, positive_axis, product, stacked
+from firmware.compiler.operands import by_clip, product, stacked
 from firmware.compiler.ops import Call, Op, no_macs, output, require_dtype, tensor
 from firmware.compiler.ops.quantize import only_output
-from firmware.compiler.ops.transpose import damaged, integers, moves_bytes
+from firmware.compiler.ops.transpose import damaged, integers, moves_bytes, one_axis
 
 C_TYPES = {"int8": "int8_t", "int16": "int16_t", "int32": "int32_t", "float32": "float"}
 
 
-def _axis(graph: Graph, node: Node) -> int:
-    shape, given = tensor(graph, node, 0).shape, integers(graph, node, 1, 1)[0]
-    axis = positive_axis(given, len(shape))
-    if axis is None:
-        raise damaged(graph, node, f"axis {given} of {shape}")
-    return axis
-
-
 def _check(graph: Graph, node: Node) -> None:
-    x, y, axis = tensor(graph, node, 0), only_output(graph, node), _axis(graph, node)
+    x, y, axis = tensor(graph, node, 0), only_output(graph, node), one_axis(graph, node)
     require_dtype(graph, node, x, *C_TYPES)
     require_dtype(graph, node, y, "int32", "int64")
     if y.shape != (*x.shape[:axis], *x.shape[axis + 1 :]):
@@ -38,11 +30,11 @@ def _check(graph: Graph, node: Node) -> None:
 def _meaning(graph: Graph, node: Node, inputs: Sequence[Array]) -> list[Array]:
     find, y = np.argmax if node.op == "ARG_MAX" else np.argmin, output(graph, node)
     x = by_clip(inputs[0], tensor(graph, node, 0))
-    return [stacked(find(x, axis=_axis(graph, node) + 1).astype(y.dtype), y)]
+    return [stacked(find(x, axis=one_axis(graph, node) + 1).astype(y.dtype), y)]
 
 
 def _call(graph: Graph, node: Node) -> Call:
-    x, axis = tensor(graph, node, 0), _axis(graph, node)
+    x, axis = tensor(graph, node, 0), one_axis(graph, node)
     sizes = (product(x.shape[:axis]), x.shape[axis], product(x.shape[axis + 1 :]), int(node.op == "ARG_MIN"))
     bytes_ = np.dtype(output(graph, node).dtype).itemsize
     arguments = ("{in0}", "{out0}", *(str(size) for size in (*sizes, bytes_)))

@@ -13,10 +13,10 @@ import numpy as np
 
 from firmware.compiler.fixed_point import quantise_multiplier, rounding_divide_by_pot, saturate_int8
 from firmware.compiler.graph import Array, Graph, Node
-from firmware.compiler.operands import positive_axis, product
+from firmware.compiler.operands import product
 from firmware.compiler.ops import Call, Op, literal, no_macs, output, refuse, require_dtype, tensor
 from firmware.compiler.ops.quantize import int8_of, same_shape
-from firmware.compiler.ops.transpose import damaged, integers
+from firmware.compiler.ops.transpose import damaged, one_axis
 
 LEFT_SHIFT = 20
 
@@ -39,27 +39,19 @@ def _narrow(graph: Graph, node: Node, total: Array) -> Array:
     return saturate_int8(rounding_divide_by_pot(high, -p["shift"]) + p["zero_y"])
 
 
-def _axis(graph: Graph, node: Node) -> int:
-    shape, given = tensor(graph, node, 0).shape, integers(graph, node, 1, 1)[0]
-    axis = positive_axis(given, len(shape))
-    if axis is None:
-        raise damaged(graph, node, f"axis {given} of {shape}")
-    return axis
-
-
 def _check(graph: Graph, node: Node) -> None:
     same_shape(graph, node)
     x, y = tensor(graph, node, 0), output(graph, node)
     require_dtype(graph, node, x, "int8", "int32")
     require_dtype(graph, node, y, x.dtype)
-    if x.shape[_axis(graph, node)] > 1 << 22:
-        raise damaged(graph, node, f"it adds up {x.shape[_axis(graph, node)]} values")
+    if x.shape[one_axis(graph, node)] > 1 << 22:
+        raise damaged(graph, node, f"it adds up {x.shape[one_axis(graph, node)]} values")
     if x.dtype == "int8":
         _factors(graph, node)
 
 
 def _meaning(graph: Graph, node: Node, inputs: Sequence[Array]) -> list[Array]:
-    x, axis = tensor(graph, node, 0), _axis(graph, node)
+    x, axis = tensor(graph, node, 0), one_axis(graph, node)
     zero = int8_of(graph, node, x)[1] if x.dtype == "int8" else 0
     steps = inputs[0].astype(np.int64) - zero
     turned = np.flip(steps, axis) if node.options.get("reverse", False) else steps
@@ -70,7 +62,7 @@ def _meaning(graph: Graph, node: Node, inputs: Sequence[Array]) -> list[Array]:
 
 
 def _call(graph: Graph, node: Node) -> Call:
-    x, axis = tensor(graph, node, 0), _axis(graph, node)
+    x, axis = tensor(graph, node, 0), one_axis(graph, node)
     sizes = literal(
         "ear_cumsum",
         outer=product(x.shape[:axis]),

@@ -16,6 +16,7 @@ from firmware.compiler.operands import (
     byte_walk,
     c_list,
     lead,
+    positive_axis,
     stacked,
     strides,
 )
@@ -69,6 +70,15 @@ def integers(graph: Graph, node: Node, position: int, count: int) -> list[int]:
     if len(numbers) != count:
         raise damaged(graph, node, f"input {position} has {len(numbers)} numbers, not {count}")
     return numbers
+
+
+def one_axis(graph: Graph, node: Node) -> int:
+    """Return the axis that input 1 names, counted from the front."""
+    shape, given = tensor(graph, node, 0).shape, integers(graph, node, 1, 1)[0]
+    axis = positive_axis(given, len(shape))
+    if axis is None:
+        raise damaged(graph, node, f"axis {given} of {shape}")
+    return axis
 
 
 def _transpose(graph: Graph, node: Node) -> View:

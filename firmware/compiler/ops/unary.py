@@ -12,7 +12,8 @@ double (LiteRT's reference takes float32 and differs by 1 on rare bytes). Elsewh
 - CEIL, COS, FLOOR, POW (one constant exponent), ROUND (halves to even), SIGN, SIN, SQUARE: neither has
   int8; ours is the nearest output to the real function, 0 where it is not a real number.
 - int16: ABS, LEAKY_RELU, LOGISTIC, RELU, RSQRT, TANH as TFLM; EXP, LOG and RELU6 as LiteRT; NEG affine;
-  the other clamps ours, and COS, ELU, GELU, HARD_SWISH, SIN, SQRT, SQUARE along a curve of 513 points.
+  the other clamps ours, and COS, ELU, GELU, HARD_SWISH, SIN, SQRT (LiteRT has it, and cuts
+  steps off), SQUARE along a curve of 513 points.
 - RSQRT of a value below zero stops TFLM and LiteRT; ours gives the largest output, as for zero.
 """
 
