@@ -32,6 +32,8 @@ CARD = {
     "task": "classification",
     "paper": "https://arxiv.org/abs/1912.10211",
     "licence": "MIT (official code); Apache-2.0 (this code)",
+    "streaming": "window",
+    "weights": {"where": "Zenodo 3987831", "licence": "MIT", "commercial": True},
     "sizes": {
         "full": {"parameters": 80_753_615, "classes": 527, "note": "Cnn14 of the paper, 32 kHz"},
         "lite": {

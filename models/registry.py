@@ -11,13 +11,14 @@ import typing
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from boards.errors import UserError
 
 if TYPE_CHECKING:
     from models.blocks.groups import Group
-    from models.frontend import FrontEnd
+    from models.fronts import Front
+    from models.official import Layout
     from models.train import Recipe
 
 HERE = Path(__file__).parent
@@ -33,28 +34,52 @@ class Size:
 
 
 @dataclass(frozen=True)
+class Weights:
+    """Official weights, which the kit reads but never ships."""
+
+    where: str
+    licence: str
+    commercial: bool  # whether the licence lets a product use them
+
+
+@dataclass(frozen=True)
 class Card:
-    """What a family says of itself: literals of its file, read without running it."""
+    """What a family says of itself: literals of its file, read without running it.
+
+    `streaming` is of MICRO. frame: `compile --hop` computes the new frames only; window: each hop runs the
+    whole window.
+    """
 
     name: str
     title: str
     task: str
     paper: str
     licence: str
+    streaming: Literal["frame", "window"]
+    weights: Weights | None  # None: none were published
     sizes: Mapping[str, Size]
 
 
 @dataclass(frozen=True)
 class Family:
-    """A loaded family: the values and functions of its file. Loading needs the extra `train`."""
+    """A loaded family: the values and functions of its file. Loading needs the extra `train`.
+
+    `objective` gives a keras.Model that takes what `net` takes and has the paper's loss inside: it is
+    compiled with an optimiser alone and fitted on x, or on x and y of shape (batch, *model.targets) where
+    `targets` is not None. None: the objective is the cross-entropy of the labels.
+    """
 
     card: Card
     sizes: Mapping[str, Any]  # size name -> Config
     config_class: type
-    frontend: Callable[[Any], FrontEnd]  # Config -> front end
+    frontend: Callable[[Any], Front]  # Config -> front end
     net: Callable[[Any, int], Any]  # Config, classes -> keras.Model (frames, bands) -> logits
     groups: Callable[[Any], tuple[Group, ...]]  # Config -> what structured pruning may remove
     recipes: Mapping[str, Recipe]  # size name -> how it is trained
+    official: (
+        Callable[[Any], Layout] | None
+    )  # Config -> where the official file has each weight; None: no code
+    objective: Callable[[Any, int], Any] | None  # Config, classes -> the paper's training, see below
 
     def config(self, size: str, **changes: Any) -> Any:
         """Return the Config of `size` with `changes` (such as `seconds=5.0`).
@@ -114,7 +139,15 @@ def load(name: str) -> Family:
             raise
         raise UserError(f"family {name} needs {error.name}: pip install 'earkit[train]'") from None
     return Family(
-        about, module.SIZES, module.Config, module.frontend, module.net, module.groups, module.RECIPES
+        about,
+        module.SIZES,
+        module.Config,
+        module.frontend,
+        module.net,
+        module.groups,
+        module.RECIPES,
+        getattr(module, "official", None),
+        getattr(module, "objective", None),
     )
 
 
@@ -128,7 +161,10 @@ def _read(path: Path) -> Card:
         ):
             values = ast.literal_eval(node.value)
             sizes = {size: Size(**facts) for size, facts in values.pop("sizes").items()}
-            return Card(name=path.stem, sizes=sizes, **values)
+            weights = values.pop("weights")
+            return Card(
+                name=path.stem, sizes=sizes, weights=None if weights is None else Weights(**weights), **values
+            )
     raise UserError(f"{path.name}: CARD is not a literal at the top level of the file")
 
 

@@ -32,6 +32,8 @@ CARD = {
     "task": "classification",
     "paper": "https://arxiv.org/abs/2103.12157",
     "licence": "CC BY 4.0 (paper; no official code); Apache-2.0 (this code)",
+    "streaming": "window",
+    "weights": None,
     "sizes": {
         "full": {
             "parameters": 6_278,

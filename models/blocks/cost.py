@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import prod
 from typing import Any
 
@@ -33,3 +34,11 @@ def _macs(operation: Any) -> int:
     if kind == "Matmul":
         return int(prod(operation.output.shape[1:]) * operation.input[0].shape[-1])
     return 0
+
+
+def shape_only(build: Callable[[], Any]) -> Any:
+    """Return the net of `build()` without memory for its weights: shapes and counts of any size, at once."""
+    import keras
+
+    with keras.StatelessScope():
+        return build()
