@@ -76,6 +76,16 @@ class Rule:
     turn: Turn = same
 
 
+def dense(ours: str, theirs: str) -> tuple[Rule, Rule]:
+    """Return the rules of a Dense layer: kernel and bias from PyTorch's Linear."""
+    return Rule(f"{ours}/kernel", f"{theirs}.weight", linear), Rule(f"{ours}/bias", f"{theirs}.bias")
+
+
+def norm(ours: str, theirs: str) -> tuple[Rule, Rule]:
+    """Return the rules of a LayerNorm: γ and β from PyTorch's weight and bias."""
+    return Rule(f"{ours}/gamma", f"{theirs}.weight"), Rule(f"{ours}/beta", f"{theirs}.bias")
+
+
 @dataclass(frozen=True)
 class Layout:
     """Where the weights of one net are in the official file of it.

@@ -39,7 +39,7 @@ class ReferenceFront(Protocol):
         """Return the front end whose input covers `seconds`."""
 
     def of(self, sound: Floats) -> Floats:
-        """Return features float32 (frames, features) of a waveform (n,) of ±1.0, cut or padded as officially."""
+        """Return float32 (frames, features) of a waveform (n,) of ±1.0, cut or padded as officially."""
 
 
 Front: TypeAlias = FrontEnd | ReferenceFront
