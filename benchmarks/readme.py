@@ -24,6 +24,8 @@ SAID_HERE = {  # files whose first line cannot say what they are
     "benchmarks/results/host.md": "time of a run on a host and in wasm, beside LiteRT's, as in this page",
     "benchmarks/results/operators.md": "which op compiles in which type, and whose result ours equals",
     "benchmarks/results/streaming.md": "what streaming saves, as in this page",
+    "benchmarks/results/zoo.md": "every micro on real sounds, as in this page",
+    "benchmarks/results/zoo.json": "the same figures, fold by fold and seed by seed",
     "benchmarks/results/real_data.md": "cross-validated accuracy on real sounds, as in this page",
 }
 
@@ -84,6 +86,7 @@ def result(name: str) -> Callable[[], str]:
 PARTS: dict[str, Callable[[], str]] = {
     "cortex_m": result("cortex_m"),
     "real_data": result("real_data"),
+    "zoo": result("zoo"),
     "operators": result("operators"),
     "host": result("host"),
     "streaming": result("streaming"),

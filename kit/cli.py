@@ -7,13 +7,30 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import Any, NoReturn
+
+from kit.arguments import named, number, path, whole
 
 ABOUT = "Modern audio models on small devices: compress, compile, flash, listen, profile."
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse with one line for an error, and no guessing of abbreviated options."""
+    """argparse with one line for an error, and no guessing of abbreviated options.
+
+    `mixed`: options may stand between two positional arguments of which the second may be left out.
+    """
+
+    mixed = False
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse as argparse does, or positional arguments after all options."""
+        if not self.mixed:
+            return super().parse_known_args(args, namespace)
+        self.mixed = False  # argparse comes back here, twice
+        try:
+            return self.parse_known_intermixed_args(args, namespace)
+        finally:
+            self.mixed = True
 
     def error(self, message: str) -> NoReturn:
         """Print `message` as one line and exit with 2."""
@@ -27,44 +44,7 @@ class Verb:
 
     about: str
     example: str
-    arguments: Callable[[argparse.ArgumentParser], None]
-
-
-def whole(low: int) -> Callable[[str], int]:
-    """Return a type for argparse: a whole number of at least `low`."""
-
-    def parse(text: str) -> int:
-        try:
-            value = int(text)
-        except ValueError:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
-        if not low <= value < 2**31:
-            raise argparse.ArgumentTypeError(f"{value} is not between {low} and {2**31 - 1}")
-        return value
-
-    return parse
-
-
-def number(low: float, high: float) -> Callable[[str], float]:
-    """Return a type for argparse: a number from `low` to `high`."""
-
-    def parse(text: str) -> float:
-        try:
-            value = float(text)
-        except ValueError:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
-        if not low <= value <= high:  # false for NaN too
-            raise argparse.ArgumentTypeError(f"{text} is not between {low:g} and {high:g}")
-        return value
-
-    return parse
-
-
-def path(text: str) -> str:
-    """Return `text` if it can name a file, for argparse."""
-    if not text or "\0" in text:
-        raise argparse.ArgumentTypeError("an empty name")
-    return text
+    arguments: Callable[[Parser], None]
 
 
 def _models(parser: argparse.ArgumentParser) -> None:
@@ -86,7 +66,7 @@ def _data(parser: argparse.ArgumentParser, default: str | None) -> None:
         default=default,
         metavar="DIR",
         help="folder of clips (ESC-50, Speech Commands or FSDD layout, a folder per class, manifest.csv) "
-        "or 'synthetic'"
+        "'synthetic', or 'synthetic-affect' for values instead of classes"
         + (f" (default: {default})" if default else " (default: what the bundle was made with)"),
     )
     parser.add_argument("--held-out", metavar="NAME", help="fold, speaker or source kept for testing")
@@ -101,7 +81,7 @@ def _compress(parser: argparse.ArgumentParser) -> None:
         "--teacher",
         type=path,
         metavar="FILE|SIZE",
-        help=".keras, .onnx, .tflite, .npz, a larger size, or none",
+        help=".keras, .onnx, .tflite, .npz, a larger size, FAMILY/SIZE[*SEEDS], or none",
     )
     parser.add_argument(
         "--seconds",
@@ -148,8 +128,11 @@ def _export(parser: argparse.ArgumentParser) -> None:
 
 
 def _build(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("build", type=path, metavar="BUILD", help="what `earkit compile` made")
+    parser.add_argument(
+        "build", type=path, metavar="BUILD", help="what `earkit compile` made, or a model of `earkit zoo`"
+    )
     parser.add_argument("--port", help="serial port of the board (default: found by its USB id)")
+    parser.add_argument("--board", help="for a model that comes with the kit: see `earkit zoo`")
 
 
 def _run(parser: argparse.ArgumentParser) -> None:
@@ -199,9 +182,74 @@ def _profile(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", type=path, metavar="RUN", help="default: runs/NAME of the build")
 
 
+def _reference(parser: Parser) -> None:
+    parser.mixed = True
+    parser.add_argument("model", type=path, metavar="MODEL", help="a family, or a .keras, .onnx or .tflite")
+    parser.add_argument(
+        "data", type=path, nargs="?", metavar="DATA", help="folder of clips, as of compress --data"
+    )
+    parser.add_argument("--size", default="full", help="published size of the family (default: full)")
+    parser.add_argument(
+        "--weights",
+        type=path,
+        metavar="FILE",
+        help="official weights of the family: .safetensors, .npz, .pt, .pth, .ckpt or .bin",
+    )
+    parser.add_argument(
+        "--input",
+        type=path,
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="sound files, or .npy: features (N, frames, bands), waveforms (N, samples) at the model's rate",
+    )
+    parser.add_argument(
+        "--seconds",
+        type=number(0.01, 600),
+        help="of sound in one window (default: as the longest clip, at most as published)",
+    )
+    parser.add_argument(
+        "--rate",
+        type=whole(1000),
+        default=16_000,
+        help="Hz, of a model file that takes waveforms (default: 16000)",
+    )
+    parser.add_argument(
+        "--batch", type=whole(1), default=16, metavar="N", help="windows at once (default: 16)"
+    )
+    parser.add_argument("--frames", action="store_true", help="also store the sequence before pooling")
+    parser.add_argument("-o", "--output", type=path, metavar="NPZ", help="default: MODEL-SIZE.npz")
+
+
 def _report(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("runs", type=path, nargs="+", metavar="RUN", help="what `earkit profile` made")
     parser.add_argument("-o", "--output", type=path, default="report.html", help="default: report.html")
+
+
+def _zoo(parser: Parser) -> None:
+    parser.mixed = True
+    parser.add_argument("action", nargs="?", default="list", choices=("list", "build"))
+    parser.add_argument("families", nargs="*", metavar="FAMILY", help="default: all that have a micro")
+    parser.add_argument(
+        "--data",
+        type=named,
+        action="append",
+        metavar="NAME=DIR",
+        help="as of compress, any number of times (default: synthetic and synthetic-affect)",
+    )
+    parser.add_argument("--teacher", metavar="SIZE", help="as of compress, of all (default: the recipes')")
+    parser.add_argument("--seeds", type=whole(1), default=3, help="of each student (default: 3)")
+    parser.add_argument("--folds", type=whole(2), default=5, help="of each data set, at most (default: 5)")
+    parser.add_argument("--epochs", type=whole(1), help="most epochs of each training stage")
+    parser.add_argument("--board", default="virtual-m7", help="default: virtual-m7")
+    parser.add_argument("--jobs", type=whole(1), metavar="N", help="processes (default: one a core)")
+    parser.add_argument(
+        "--table", type=path, metavar="FILE.md", help="write the table there too, json beside"
+    )
+    parser.add_argument(
+        "--keep", action="store_true", help="put small bundles on the kit's shelf, models/zoo"
+    )
+    parser.add_argument("-o", "--output", type=path, default="runs/zoo", help="default: runs/zoo")
 
 
 def _demo(parser: argparse.ArgumentParser) -> None:
@@ -242,7 +290,17 @@ VERBS: Mapping[str, Verb] = {
         "earkit profile build/panns -o runs/panns",
         _profile,
     ),
+    "reference": Verb(
+        "hear sounds with a full-size model and its official weights, to teach small ones",
+        "earkit reference panns --weights cnn14.pth clips/ -o teacher.npz",
+        _reference,
+    ),
     "report": Verb("make one HTML page of profiles", "earkit report runs/panns -o report.html", _report),
+    "zoo": Verb(
+        "list the models that come with the kit, or build every micro and hear it on a board",
+        "earkit zoo build panns --data esc10=clips/esc10 --seeds 3",
+        _zoo,
+    ),
     "demo": Verb("walk the whole road on synthetic sounds", "earkit demo", _demo),
 }
 

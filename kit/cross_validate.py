@@ -11,6 +11,7 @@ import numpy as np
 
 import boards
 from kit import pipeline, runs
+from kit.figures import measure_of
 from kit.outputs import room_for, write_text
 from kit.progress import Progress, silent
 
@@ -63,14 +64,15 @@ def _on_board(out: Path, fold: str, board: str, progress: Progress) -> dict[str,
 
 
 def _device(profiles: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    accuracy = [profile["accuracy"]["device"] for profile in profiles.values()]
+    metric = measure_of(*profiles.values()).key
+    scores = [profile[metric]["device"] for profile in profiles.values()]
     clips = [profile["samples"] for profile in profiles.values()]
     return {
         "origin": next(iter(profiles.values()))["origin"],
-        "by_fold": accuracy,
-        "mean": float(np.mean(accuracy)),
-        "deviation": float(np.std(accuracy, ddof=1)),
-        "pooled": float(np.average(accuracy, weights=clips)),
+        "by_fold": scores,
+        "mean": float(np.mean(scores)),
+        "deviation": float(np.std(scores, ddof=1)),
+        "pooled": float(np.average(scores, weights=clips)),
         "samples": sum(clips),
         "mismatches": sum(profile["mismatches"] for profile in profiles.values()),
         "instructions": [profile["instructions"] for profile in profiles.values()],

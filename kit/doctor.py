@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
@@ -147,6 +148,26 @@ def _folders() -> Iterator[Check]:
         yield Check(name, "ok" if not cure else "missing", found, cure)
 
 
+def _kept() -> Iterator[Check]:
+    from quantize import cache
+
+    places = [cache.folder() / name for name in ("teachers", "builds")]
+    size = sum(map(_bytes, places)) >> 20
+    where = " and ".join(map(str, places))
+    found = f"{size:,} MB in {where}; can be removed at any time; ${cache.VARIABLE} names another place"
+    yield Check("trained teachers", "ok", found)
+
+
+def _bytes(folder: Path) -> int:
+    """Return what the files below a folder take; those that vanish meanwhile take nothing."""
+    total = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with suppress(OSError):
+                total += (Path(place) / name).stat().st_size
+    return total
+
+
 def _version() -> Iterator[Check]:
     try:
         yield Check("earkit", "ok", metadata.version("earkit"))
@@ -164,4 +185,5 @@ LOOKS: tuple[Callable[[], Iterator[Check]], ...] = (
     _serial,
     _microphone,
     _folders,
+    _kept,
 )

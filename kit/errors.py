@@ -18,10 +18,13 @@ PIPE_CLOSED = 128 + 13  # as a shell reports SIGPIPE
 EXTRAS = {  # import name -> extra that brings it
     "ai_edge_quantizer": "train",
     "keras": "train",
+    "ml_dtypes": "train",
     "onnx": "train",
     "onnxruntime": "train",
+    "safetensors": "train",
     "tensorflow": "train",
     "tf2onnx": "train",
+    "torch": "torch",
     "tinygrad": "jetson",
     "adbutils": "phone",
     "websockets": "phone",

@@ -3,7 +3,51 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
+
+
+@dataclass(frozen=True)
+class Measure:
+    """How good a model is: the key in eval.json and profile.json, and how it is said."""
+
+    key: str
+    title: str
+    caption: str  # of the stages' bars
+    gap_title: str
+    clips: bool  # a share of clips, so that an interval can be given
+
+    def text(self, value: float | None) -> str:
+        """Return a value; a dash for None."""
+        if self.clips or value is None:
+            return percent(value)
+        return f"{value:.3f}"
+
+    def gap(self, value: float) -> str:
+        """Return a difference."""
+        return f"{100 * value:+.1f}" if self.clips else f"{value:+.3f}"
+
+
+ACCURACY = Measure(
+    "accuracy",
+    "Accuracy",
+    "Share of held-out clips named rightly, by stage",
+    "Points above the device",
+    clips=True,
+)
+CONCORDANCE = Measure(
+    "ccc",
+    "Concordance",
+    "Concordance with the truth (Lin 1989), mean over the targets, by stage",
+    "Above the device",
+    clips=False,
+)
+
+
+def measure_of(*records: Mapping[str, Any] | None) -> Measure:
+    """Return the measure of an eval.json or a profile.json."""
+    values = any(record and (record.get("metric") == "ccc" or "ccc" in record) for record in records)
+    return CONCORDANCE if values else ACCURACY
 
 
 def counted(profile: Mapping[str, Any]) -> tuple[str, int | None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,9 +11,10 @@ import numpy.typing as npt
 
 from boards.errors import UserError
 from kit.progress import Progress, silent
-from models import data, frontend
+from models import data, frontend, tasks
 from models.data import Dataset
 from models.frontend import FrontEnd
+from quantize.bundle import Tensor
 from quantize.evaluate import Windows
 
 Array = npt.NDArray[Any]
@@ -23,7 +24,7 @@ Array = npt.NDArray[Any]
 class HeldOut:
     """Test clips cut into windows of one model input each; a clip's answer is the mean over its windows."""
 
-    labels: tuple[str, ...]
+    labels: tuple[str, ...]  # classes, or targets
     names: tuple[str, ...]  # of the clips
     samples: npt.NDArray[np.int16]  # (windows, samples)
     windows: Windows  # fixed-point features by the host, owners, truth
@@ -39,9 +40,18 @@ class HeldOut:
             titles.append(self.names[clip] + (f" window {seen[clip]}" if counts[clip] > 1 else ""))
         return titles
 
-    def accuracy(self, outputs: Array) -> float:
-        """Return the share of clips that `outputs` (windows, classes) name rightly."""
-        return float((self.windows.choices(outputs) == self.windows.truth).mean())
+    @property
+    def regression(self) -> bool:
+        """Tell whether the truth is values instead of classes."""
+        return tasks.of(self.windows.truth) is tasks.VALUES
+
+    def score(self, outputs: Array, tensor: Tensor | None = None) -> float:
+        """Return the accuracy, or the mean concordance, of `outputs` (windows, outputs).
+
+        `tensor` says what int8 outputs stand for, which matters to values only.
+        """
+        real = outputs if tensor is None or not self.regression else tensor.real(outputs)
+        return self.windows.score(real)
 
 
 def cut(
@@ -65,10 +75,10 @@ def cut(
         UserError: a class that the model does not know, or no clip at all.
     """
     unknown = [label for label in dataset.labels if label not in labels]
-    if unknown:
-        raise UserError(
-            f"{dataset.name}: class {unknown[0]!r} is unknown to the model, which has {', '.join(labels)}"
-        )
+    if unknown or (dataset.regression and len(dataset.labels) < len(labels)):
+        what = f"{'target' if dataset.regression else 'class'} {[*unknown, *labels][0]!r}"
+        other = "is unknown to the model, which" if unknown else "is not in the data, the model"
+        raise UserError(f"{dataset.name}: {what} {other} has {', '.join(labels)}")
     if not dataset.clips:
         raise UserError(f"{dataset.name}: no clip was held out for testing; give another --held-out")
     clips = dataset.clips
@@ -81,7 +91,7 @@ def cut(
         cuts.append(data.windows(clip.samples(fe.sample_rate), fe.samples))
         features.extend(frontend.features(window, fe) for window in cuts[-1])
     progress("hear clips on the host", len(clips), len(clips))
-    truth = np.array([list(labels).index(dataset.labels[clip.label]) for clip in clips], np.int64)
+    truth = _truth(replace(dataset, clips=clips), labels)
     owner = np.repeat(np.arange(len(clips)), [len(part) for part in cuts])
     return HeldOut(
         labels=tuple(labels),
@@ -89,3 +99,11 @@ def cut(
         samples=np.concatenate(cuts),
         windows=Windows(np.stack(features), owner, truth),
     )
+
+
+def _truth(dataset: Dataset, labels: Sequence[str]) -> tasks.Truth:
+    """Return the truth of the clips in the model's order of classes or targets."""
+    if dataset.regression:
+        return dataset.truth[:, [dataset.labels.index(label) for label in labels]]
+    own = np.array([list(labels).index(label) for label in dataset.labels], np.int64)
+    return own[dataset.classes]

@@ -67,6 +67,7 @@ class Meaning:
     scale: float  # of the int8 output
     zero_point: int
     logits: bool  # softmax is still to be done
+    values: bool = False  # of targets, not probabilities: they make no events
 
     @property
     def hop(self) -> int:
@@ -74,9 +75,9 @@ class Meaning:
         return self.hop_frames * self.fe.hop
 
     def probabilities(self, output: npt.NDArray[np.int8]) -> Probabilities:
-        """Return the probabilities (classes,) that an int8 output stands for."""
+        """Return the probabilities (classes,), or the values, that an int8 output stands for."""
         real = (output.astype(np.float32) - self.zero_point) * np.float32(self.scale)
-        if not self.logits:
+        if self.values or not self.logits:
             return real
         powers = np.exp(real - real.max())
         shares: Probabilities = powers / powers.sum()
@@ -167,6 +168,7 @@ def meaning(build: Build) -> Meaning:
         scale=float(output.quantisation.scale[0]),
         zero_point=int(output.quantisation.zero_point[0]),
         logits=graph.nodes[-1].op != "SOFTMAX",
+        values=build.task == "regression",
     )
 
 
@@ -255,7 +257,7 @@ class Detector:
         self.history.append(believed)
         best = int(believed.argmax())
         label, probability = self.meant.labels[best], float(believed[best])
-        sure = probability >= self.rules.threshold
+        sure = probability >= self.rules.threshold and not self.meant.values
         if self._open and sure and label == self._open.label:
             self._open = replace(self._open, end=end, probability=max(probability, self._open.probability))
             return believed, None

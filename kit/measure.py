@@ -32,9 +32,9 @@ class Test:
 
 @dataclass(frozen=True)
 class Full:
-    """The full size on the clips of a profile: its accuracy, what it was and ran on, what must be said."""
+    """The full size on the clips of a profile: its score, what it was and ran on, what must be said."""
 
-    accuracy: float | None
+    score: float | None
     where: dict[str, Any] | None
     notes: tuple[str, ...] = ()
 
@@ -54,7 +54,7 @@ def clips(
         source,
         held_out=fold,
         seed=before["split_seed"],
-        clips_per_class=before["clips_per_class"] if source == "synthetic" else None,
+        clips_per_class=before["clips_per_class"] if source == before["source"] else None,
         progress=progress,
     )
     found = heldout.cut(splits.test, bundle.labels, bundle.frontend, most=most, progress=progress)
@@ -86,29 +86,32 @@ def bare(made: Build, board: Device, most: int | None, seed: int, progress: Prog
 
 
 def bundled(made: Build, board: Device, bundle: Bundle, test: Test, full: Full, progress: Progress) -> Run:
-    """Return the run of a bundle on its held-out clips, with the accuracies of board, host and full size."""
+    """Return the run of a bundle on its held-out clips, with the scores of board, host and full size."""
     held, windows = test.clips, test.clips.windows
     trial = profile.hear(made, board, held, progress)
     cost = profile.count(board, trial, held.samples, progress)
     record = profile.record(made, board, trial, cost, windows.owner, _sound(made, bundle, held))
-    accuracy = {
-        "device": held.accuracy(trial.device),
-        "host_int8": held.accuracy(trial.host),
-        "host_float": held.accuracy(_float(bundle, held, progress)),
+    into = bundle.outputs[0]
+    scores = {
+        "device": held.score(trial.device, into),
+        "host_int8": held.score(trial.host, into),
+        "host_float": held.score(_float(bundle, held, progress)),
+        "full": full.score,
     }
     evaluation = bundle.evaluation()
     return Run(
         made.name,
         evaluation=evaluation,
         profile={
-            **record,
-            "accuracy": {**accuracy, "full": full.accuracy},
+            **profile.judged(record, evaluation["metric"], scores),
             "reference": full.where,
             "data": test.record,
             "notes": [*test.notes, *full.notes],
         },
         memory=profile.memory_map(made),
-        confusion={
+        confusion=None
+        if held.regression
+        else {
             "labels": held.labels,
             "counts": evaluate.confusion(windows, trial.device, len(held.labels)),
         },
@@ -143,14 +146,14 @@ def full_size(bundle: Bundle, test: Test, against: str, progress: Progress) -> F
         outputs = answers.outputs.shape[1]
         raise UserError(f"{against}: gives {outputs} outputs, the bundle has {len(bundle.labels)} labels")
     where = {"name": model.name, "device": answers.device, "milliseconds": answers.seconds * 1e3}
-    return Full(test.clips.accuracy(answers.outputs), where)
+    return Full(test.clips.score(answers.outputs), where)
 
 
 def _teacher(bundle: Bundle, test: Test) -> Full:
     stage = next((s for s in bundle.evaluation()["stages"] if s["name"] == "full"), None)
     if stage is not None and test.same:
         where = {"name": stage["what"], "device": stage["runtime"], "milliseconds": None}
-        return Full(stage["accuracy"], where)
+        return Full(stage[bundle.evaluation()["metric"]], where)
     why = "these are not the clips of eval.json" if stage else "the bundle was made without a teacher"
     return Full(None, None, (f"no figure for the full size: {why}; give a model with --against FILE",))
 

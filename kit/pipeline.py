@@ -57,11 +57,12 @@ def compress(
 def check_request(family: str, size: str, data: str, teacher: str | None) -> None:
     """Raise UserError for what can be told before Keras is imported, which takes a while; then import it."""
     from models import registry
+    from models.data.layouts import MADE
 
     if size not in (sizes := registry.card(family).sizes):
         raise UserError(f"no size {size!r} of {family}; known: {', '.join(sizes)}")
-    if data != "synthetic" and not Path(data).exists():
-        raise UserError(f"{data}: no such data; give a folder, a manifest csv, or synthetic")
+    if data not in MADE and not Path(data).exists():
+        raise UserError(f"{data}: no such data; give a folder, a manifest csv, or {' or '.join(MADE)}")
     if teacher is not None and Path(teacher).suffix and not Path(teacher).exists():
         raise UserError(f"{teacher}: no such teacher; give a model file, a size of the family, or none")
     import_keras()
@@ -260,6 +261,47 @@ def listen(
     rules = ears.Rules() if threshold is None else ears.Rules(threshold=threshold)
     view = show(meant.fe, meant.labels) if show else None
     return ears.listen(made, source, port=port, fast=fast, rules=rules, view=view, progress=progress)
+
+
+def reference(
+    model: str,
+    out: Path,
+    *,
+    data: str | None = None,
+    inputs: Sequence[Path] = (),
+    size: str = "full",
+    weights: Path | None = None,
+    seconds: float | None = None,
+    rate: int = 16_000,
+    batch: int = 16,
+    frames: bool = False,
+    progress: Progress = silent,
+) -> dict[str, Any]:
+    """Let a full-size model hear `data` or `inputs`, and store what it says in the .npz `out`.
+
+    `model` is a family, whose published `size` gets the official `weights`, or a .keras, .onnx or .tflite
+    file, which takes waveforms at `rate` Hz where its input has one axis. `frames` stores sequences too.
+    """
+    from kit import hearing, teacher
+    from models import checkpoint
+    from models.data.layouts import MADE
+
+    ear = teacher.asked(model, size, weights, rate)
+    room_for(out)
+    if data is None and not inputs:
+        raise UserError("nothing to hear: give a data set, or --input with .npy or sound files")
+    for path in (*inputs, *([] if data is None or data in MADE else [Path(data)])):
+        if not path.exists():
+            raise UserError(f"{path}: no such data or file")
+    import_keras()
+    given = hearing.files(inputs, ear.bands())
+    if data is not None:
+        given += hearing.clips(data, progress)
+    made = ear.made(seconds or hearing.seconds(given, ear.longest(), ear.covering))
+    heard = hearing.hear(made, given, batch, frames, progress)
+    arrays = heard.arrays(made.labels)
+    checkpoint.write(out, arrays)
+    return {"output": str(out), **hearing.record(made, heard, arrays), "licence": ear.licence()}
 
 
 def report(folders: Sequence[Path], out: Path) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kit import per_second
+from kit.figures import measure_of
 from kit.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -287,6 +288,13 @@ def record(
     }
 
 
+def judged(record: Mapping[str, Any], metric: str, scores: Mapping[str, float | None]) -> dict[str, Any]:
+    """Return the record with the scores under the name of their metric, `accuracy` or `ccc`."""
+    origins = {key.replace("accuracy.", f"{metric}."): origin for key, origin in record["origins"].items()}
+    changed = {metric if key == "accuracy" else key: value for key, value in record.items()}
+    return {**changed, metric: dict(scores), "origins": origins}
+
+
 def per_op(build: Build, cost: Cost) -> list[dict[str, Any]]:
     """Return name, op, MACs and counts of every node that has code, in the order they run."""
     rows = []
@@ -324,8 +332,10 @@ def figures(profile: Mapping[str, Any]) -> list[tuple[str, Any, str | None]]:
         for name, value in profile[group].items():
             origin = origins.get(f"{group}.{name}", origins[group])
             rows.append((f"{title} bytes, {name.replace('_', ' ')}", value, origin))
-    for name, value in profile["accuracy"].items():
+    metric = measure_of(profile)
+    for name, value in profile[metric.key].items():
         if value is not None:
-            rows.append((f"accuracy, {name.replace('_', ' ')}", value, origins[f"accuracy.{name}"]))
+            words = f"{metric.title.lower()}, {name.replace('_', ' ')}"
+            rows.append((words, value, origins[f"{metric.key}.{name}"]))
     rows.append((f"mismatches in {profile['samples']} samples", profile["mismatches"], origins["mismatches"]))
     return rows

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -72,9 +73,7 @@ def load(path: Path) -> Reference:
 def net(model: Any, name: str) -> Reference:
     """Return a Keras `model` in memory (logits out) as a reference."""
     shape = tuple(model.inputs[0].shape)[1:]
-    return Reference(
-        name, shape, lambda x: np.asarray(model.predict_on_batch(x), np.float32), _keras_device()
-    )
+    return Reference(name, shape, lambda x: np.asarray(model.predict_on_batch(x), np.float32), keras_device())
 
 
 def run(reference: Reference, x: Floats, progress: Progress = silent) -> Answers:
@@ -168,10 +167,22 @@ def _keras(path: Path) -> Reference:
 READERS: dict[str, Callable[[Path], Reference]] = {".tflite": _tflite, ".onnx": _onnx, ".keras": _keras}
 
 
-def _keras_device() -> str:
+def keras_device() -> str:
+    """Return the name of the device that Keras computes on: a GPU when there is one, else the CPU."""
     import keras
 
     return _gpu() if keras.distribution.list_devices("gpu") else _cpu()
+
+
+def peak_memory() -> tuple[int, str]:
+    """Return the most bytes that were in use at once so far, and where: on the GPU, else by the process."""
+    tensorflow = sys.modules.get("tensorflow")
+    if tensorflow is not None and tensorflow.config.list_physical_devices("GPU"):
+        return int(tensorflow.config.experimental.get_memory_info("GPU:0")["peak"]), "GPU"
+    import resource
+
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most * (1 if sys.platform == "darwin" else 1024), "process"
 
 
 def _gpu() -> str:

@@ -68,13 +68,18 @@ def _run(run: Run, index: int) -> Html:
     return tag("article", tag("h2", run.name), *parts, id=f"run-{index}")
 
 
+def _scored(profile: Record, key: str) -> str:
+    measure = figures.measure_of(profile)
+    return measure.text((profile.get(measure.key) or {}).get(key))
+
+
 def _overview(runs: Sequence[Run]) -> Html:
     """Return one line a run, side by side."""
     columns: dict[str, Callable[[Record], str]] = {
         "Board": lambda p: str(p.get("board", "–")),
-        "Device": lambda p: figures.percent((p.get("accuracy") or {}).get("device")),
-        "Host float": lambda p: figures.percent((p.get("accuracy") or {}).get("host_float")),
-        "Reference": lambda p: figures.percent((p.get("accuracy") or {}).get("full")),
+        "Device": lambda p: _scored(p, "device"),
+        "Host float": lambda p: _scored(p, "host_float"),
+        "Reference": lambda p: _scored(p, "full"),
         "Instructions": lambda p: figures.short(figures.counted(p)[1]),
         "RAM": lambda p: figures.kilobytes(figures.total_of(p.get("ram_bytes"))),
         "Flash": lambda p: figures.kilobytes(figures.total_of(p.get("flash_bytes"))),

@@ -48,17 +48,13 @@ def tiles(run: Run) -> Html:
     profile = run.profile
     if profile is None:
         return tag("div", class_="tiles")
-    accuracy, samples = profile.get("accuracy") or {}, int(profile.get("samples") or 0)
-    tiles = []
-    if accuracy.get("device") is not None:
-        low, high = plots.wilson(accuracy["device"], samples)
-        tiles.append(
-            (
-                "Accuracy on the device",
-                figures.percent(accuracy["device"]),
-                f"95 % interval {100 * low:.1f} to {100 * high:.1f} %",
-            )
-        )
+    measure, samples = figures.measure_of(profile), int(profile.get("samples") or 0)
+    scores, tiles = profile.get(measure.key) or {}, []
+    if scores.get("device") is not None:
+        low, high = plots.wilson(max(0.0, scores["device"]), samples)
+        interval = f"95 % interval {100 * low:.1f} to {100 * high:.1f} %"
+        small = interval if measure.clips else "mean over the targets; 1 is perfect"
+        tiles.append((f"{measure.title} on the device", measure.text(scores["device"]), small))
     if profile.get("mismatches") is not None:
         tiles.append(
             ("Device differs from host", f"{profile['mismatches']:,}", f"of {samples:,} inputs, bit for bit")
@@ -96,12 +92,13 @@ def _per_second(told: Record) -> tuple[str, str, str]:
 
 def stages(run: Run) -> Html:
     """Return accuracy by stage, the device's last."""
+    measure = figures.measure_of(run.evaluation, run.profile)
     rows = [
-        (STAGES.get(s["name"], s["name"]), _stage_note(s), float(s["accuracy"]), int(s["samples"]))
+        (STAGES.get(s["name"], s["name"]), _stage_note(s), float(s[measure.key]), int(s["samples"]))
         for s in (run.evaluation or {}).get("stages", ())
     ]
     profile = run.profile or {}
-    device = (profile.get("accuracy") or {}).get("device")
+    device = (profile.get(measure.key) or {}).get("device")
     if device is not None:
         rows.append(
             (STAGES["device"], str(profile.get("board", "")), float(device), int(profile.get("samples") or 0))
@@ -112,18 +109,17 @@ def stages(run: Run) -> Html:
         plots.Bar(
             label,
             note,
-            value,
-            figures.percent(value),
+            max(0.0, value),
+            measure.text(value),
             "strong" if label == STAGES["device"] else "plain",
-            *plots.wilson(value, count),
+            *(plots.wilson(value, count) if measure.clips else ()),
         )
         for label, note, value, count in rows
     ]
     clips = max(count for *_, count in rows)
-    table = plots.bars(chart, 1.0, "Share of held-out clips named rightly, by stage", ("Stage", "Accuracy"))
-    return card(
-        "Accuracy by stage", table, note=f"{clips:,} held-out clips. Whiskers: 95 % interval (Wilson)."
-    )
+    table = plots.bars(chart, 1.0, measure.caption, ("Stage", measure.title))
+    whiskers = " Whiskers: 95 % interval (Wilson)." if measure.clips else ""
+    return card(f"{measure.title} by stage", table, note=f"{clips:,} held-out clips.{whiskers}")
 
 
 def _stage_note(stage: Record) -> str:
@@ -140,23 +136,20 @@ def against(run: Run) -> Html:
     """Return the table device, host int8, host float, full."""
     if run.profile is None:
         return _missing("Device and host", "Not profiled yet", "earkit profile BUILD")
-    accuracy = run.profile.get("accuracy") or {}
-    base = accuracy.get("device")
+    measure = figures.measure_of(run.profile)
+    scores = run.profile.get(measure.key) or {}
+    base = scores.get("device")
     names = {"device": "Device", "host_int8": "Host, int8", "host_float": "Host, float", "full": "Reference"}
     rows = []
     for key, name in names.items():
-        value = accuracy.get(key)
-        gap = (
-            f"{100 * (value - base):+.1f}"
-            if value is not None and base is not None and key != "device"
-            else ""
-        )
+        value = scores.get(key)
+        gap = "" if value is None or base is None or key == "device" else measure.gap(value - base)
         cells = (
-            tag("td", "not run" if value is None else figures.percent(value), class_="n"),
+            tag("td", "not run" if value is None else measure.text(value), class_="n"),
             tag("td", gap, class_="n"),
         )
         rows.append(tag("tr", tag("th", name, scope="row"), *cells))
-    head = tag("tr", *[tag("th", name, scope="col") for name in ("", "Accuracy", "Points above the device")])
+    head = tag("tr", *[tag("th", name, scope="col") for name in ("", measure.title, measure.gap_title)])
     caption = tag("caption", f"The same {int(run.profile.get('samples') or 0):,} clips through each")
     table = tag("table", caption, tag("thead", head), tag("tbody", *rows), class_="plain")
     mismatches = run.profile.get("mismatches")
@@ -171,8 +164,10 @@ def _verdict(mismatches: int, samples: int) -> str:
 
 
 def confusion(run: Run) -> Html:
-    """Return the confusion matrix and the commonest mix-ups."""
+    """Return the confusion matrix and the commonest mix-ups; values have neither."""
     evaluation = run.evaluation or {}
+    if not figures.measure_of(evaluation, run.profile).clips:
+        return join()
     record, where = run.confusion, "on the device"
     if record is None and evaluation.get("confusion"):
         record = {"labels": evaluation["labels"], "counts": evaluation["confusion"]}

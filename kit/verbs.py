@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from argparse import Namespace
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,22 +17,32 @@ from kit.progress import shown
 
 def models(args: Namespace) -> int:
     """List the families, or show one."""
+    from kit import fits
     from models import registry
 
     cards = [registry.card(name) for name in ([args.family] if args.family else registry.names())]
+    known = fits.all_boards()
     if args.json:
-        terminal.json_object({"models": [asdict(card) for card in cards]})
+        terminal.json_object({"models": [fits.record(card, known) for card in cards]})
         return 0
     terminal.table(
-        ("family", "size", "parameters", "classes", "task", "note"),
-        [
-            (card.name, size, facts.parameters, facts.classes, card.task, facts.note)
-            for card in cards
-            for size, facts in card.sizes.items()
-        ],
+        (
+            "family",
+            "task",
+            "size",
+            "parameters",
+            "int8 size",
+            "fits",
+            "streaming",
+            "official weights",
+            "note",
+        ),
+        [fits.row(card, size, known) for card in cards for size in card.sizes],
     )
     if args.family:
         print(f"{cards[0].title}. {cards[0].paper}. Licence: {cards[0].licence}")
+        if cards[0].weights:
+            print(f"Official weights, not shipped: {cards[0].weights.where}, {cards[0].weights.terms}")
     return 0
 
 
@@ -106,8 +115,9 @@ def _bundle(args: Namespace, out: Path, choices: dict[str, Any]) -> int:
         record = {"bundle": str(out), "family": bundle.family, "size": bundle.size, "evaluation": evaluation}
         terminal.json_object({**record, "seconds": round(time.monotonic() - began, 1)})
         return 0
-    stages = [(s["name"], s["what"], s["accuracy"], s["parameters"], s["macs"]) for s in evaluation["stages"]]
-    terminal.table(("stage", "net", "accuracy", "parameters", "MACs"), stages)
+    metric = evaluation["metric"]
+    stages = [(s["name"], s["what"], s[metric], s["parameters"], s["macs"]) for s in evaluation["stages"]]
+    terminal.table(("stage", "net", metric, "parameters", "MACs"), stages)
     for note in evaluation["notes"]:
         print(f"note: {note}")
     clips = evaluation["data"]["test"]
@@ -133,7 +143,13 @@ def _folds(args: Namespace, out: Path, choices: dict[str, Any]) -> int:
     if "device" in summary:
         rows.append(("device", f"on {summary['board']}, {summary['device']['origin']}", summary["device"]))
     terminal.table(
-        ("stage", "net", "accuracy", "deviation", *(f"without {fold}" for fold in summary["folds"])),
+        (
+            "stage",
+            "net",
+            summary.get("metric", "accuracy"),
+            "deviation",
+            *(f"without {fold}" for fold in summary["folds"]),
+        ),
         [(name, what, row["mean"], row["deviation"], *row["by_fold"]) for name, what, row in rows],
     )
     print(f"{out}: a bundle for each of {len(summary['folds'])} folds and cross-validation.json")
@@ -142,9 +158,11 @@ def _folds(args: Namespace, out: Path, choices: dict[str, Any]) -> int:
 
 def compile(args: Namespace) -> int:  # noqa: A001  (the verb's name)
     """Turn a bundle or an int8 .tflite into firmware."""
+    from kit import shelf
+
     with shown() as progress:
         build = pipeline.compile(
-            Path(args.model),
+            shelf.find(args.model),
             args.board,
             Path(args.output) if args.output else None,
             hop=args.hop,
@@ -183,9 +201,11 @@ def _streams(stream: Mapping[str, Any]) -> str:
 
 def run(args: Namespace) -> int:
     """Run the inputs of a .npy on the board."""
+    from kit import shelf
+
     with shown() as progress:
         record = pipeline.run(
-            Path(args.build),
+            shelf.built(args.build, args.board, progress),
             [Path(name) for name in args.input],
             [room_for(Path(name)) for name in args.output],
             port=args.port,
@@ -201,8 +221,12 @@ def run(args: Namespace) -> int:
 
 def flash(args: Namespace) -> int:
     """Write the firmware to the board."""
+    from kit import shelf
+
     with shown() as progress:
-        record = pipeline.flash(Path(args.build), port=args.port, progress=progress)
+        record = pipeline.flash(
+            shelf.built(args.build, args.board, progress), port=args.port, progress=progress
+        )
     if args.json:
         terminal.json_object(record)
     else:
@@ -212,13 +236,12 @@ def flash(args: Namespace) -> int:
 
 def profile(args: Namespace) -> int:
     """Measure instructions, memory and accuracy on the board against the host."""
-    from kit import runs
+    from kit import runs, shelf
 
-    folder = Path(args.build)
-    out = room_for(Path(args.output or f"runs/{folder.absolute().name}"), folder=True)
+    out = room_for(Path(args.output or f"runs/{Path(args.build).absolute().name}"), folder=True)
     with shown() as progress:
         run = pipeline.profile(
-            folder,
+            shelf.built(args.build, args.board, progress),
             data=args.data,
             held_out=args.held_out,
             against=args.against,
@@ -234,6 +257,60 @@ def profile(args: Namespace) -> int:
     else:
         _profile_tables(run.profile)
         print(f"{out}/{runs.PROFILE}; next: earkit report {out}")
+    return 0
+
+
+def reference(args: Namespace) -> int:
+    """Let a full-size model hear sounds, and store what it says as a teacher."""
+    out = Path(args.output or f"{Path(args.model).stem}-{args.size}.npz")
+    with shown() as progress:
+        record = pipeline.reference(
+            args.model,
+            out if out.suffix == ".npz" else out.with_name(out.name + ".npz"),
+            data=args.data,
+            inputs=[Path(name) for name in args.input],
+            size=args.size,
+            weights=Path(args.weights) if args.weights else None,
+            seconds=args.seconds,
+            rate=args.rate,
+            batch=args.batch,
+            frames=args.frames,
+            progress=progress,
+        )
+    if args.json:
+        terminal.json_object(record)
+        return 0
+    terminal.table(("output", "shape"), [(name, str(shape)) for name, shape in record["outputs"].items()])
+    speed = f"{record['batch_milliseconds']:,.1f} ms a batch of {record['batch']}"
+    rate = f"{record['windows_per_second']:,.1f} windows a second"
+    memory = f"{record['peak_memory_bytes'] / 2**20:,.0f} MB of the {record['peak_memory_of']} at most"
+    print(f"{record['teacher']} on {record['device']}: {speed}, {rate}, {memory}")
+    if record["licence"]:
+        print(f"licence of the weights: {record['licence']}")
+    print(f"{record['output']}: a teacher; next: earkit compress FAMILY --teacher {record['output']}")
+    return 0
+
+
+def zoo(args: Namespace) -> int:
+    """List the models that come with the kit, or build every micro."""
+    from kit import shelf, zoo_view
+
+    if args.action == "list":
+        kept = shelf.listed()
+        if args.json:
+            terminal.json_object({"models": kept})
+        else:
+            terminal.table(("model", "task", "score", "bytes", "data"), [tuple(one.values()) for one in kept])
+        return 0
+    with shown() as progress:
+        whole = zoo_view.build(args, progress)
+    if args.json:
+        terminal.json_object(whole)
+    else:
+        zoo_view.show(whole)
+    if whole["failed"]:
+        names = ", ".join(f"{one['family']} on {one['data']}" for one in whole["failed"])
+        raise UserError(f"{names}: see above; the same call goes on with what is left")
     return 0
 
 
@@ -294,11 +371,11 @@ def _per_mac(row: Mapping[str, Any], unit: str) -> float | None:
 
 def listen(args: Namespace) -> int:
     """Stream sound to the board and show what it hears."""
-    from kit import listen_view, runs
+    from kit import listen_view, runs, shelf
 
     out = room_for(Path(args.output), folder=True) if args.output else None
     heard = pipeline.listen(
-        Path(args.build),
+        shelf.built(args.build, args.board),
         args.source,
         fast=args.fast,
         threshold=args.threshold,

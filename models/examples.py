@@ -1,88 +1,80 @@
-"""Examples: clips to the features and labels that nets are trained and judged on."""
+"""Examples: clips to the features that nets are trained and judged on, the same sound for every front end."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models import frontend
-from models.data import window, windows
+from models import fronts
+from models.data import audio, window
 from models.data.augment import Augmentation, augment
-from models.data.clips import Clip
-from models.frontend import FrontEnd
+from models.data.clips import Clip, Samples
+from models.fronts import Front
 
 Floats: TypeAlias = NDArray[np.float32]
-Labels: TypeAlias = NDArray[np.int64]
 Progress: TypeAlias = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Hearing:
+    """The sound of one input: nets of one hearing are given the same sound, whatever their front ends are."""
+
+    rate: int  # Hz
+    samples: int
 
 
 def nothing(stage: str, done: int, total: int) -> None:
     """Report progress to nobody."""
 
 
-def plain(clips: Sequence[Clip], front: FrontEnd, progress: Progress = nothing) -> tuple[Floats, Labels]:
-    """Return one window a clip: features float32 (N, frames, features) and labels int64 (N,)."""
+def heard(sound: Samples, hearing: Hearing, front: Front) -> Floats:
+    """Return features float32 (frames, features) of the sound (hearing.samples,) by either kind of front end.
+
+    What lies behind the last whole frame is left out; what is missing is filled with the sound's own noise.
+    """
+    fitting = audio.resampled(sound, hearing.rate, front.sample_rate)
+    return fronts.features(
+        window(fitting, front.samples) if fitting.size < front.samples else fitting[: front.samples], front
+    )
+
+
+def plain(clips: Sequence[Clip], front: Front, hearing: Hearing, progress: Progress = nothing) -> Floats:
+    """Return one window a clip: features float32 (N, frames, features)."""
     found = []
     for done, clip in enumerate(clips, 1):
-        found.append(_features(window(clip.samples(front.sample_rate), front.samples), front))
+        found.append(heard(window(clip.samples(hearing.rate), hearing.samples), hearing, front))
         progress("features", done, len(clips))
-    return np.stack(found), np.array([clip.label for clip in clips], np.int64)
-
-
-def overlapping(
-    clips: Sequence[Clip], front: FrontEnd, most: int = 10, progress: Progress = nothing
-) -> tuple[Floats, Labels, NDArray[np.int64]]:
-    """Return the windows of all clips, the labels of the clips (N,), and the clip of each window (W,).
-
-    The logits of a clip are the mean over its windows: `clip_logits`.
-    """
-    found: list[Floats] = []
-    owner: list[int] = []
-    for index, clip in enumerate(clips):
-        for part in windows(clip.samples(front.sample_rate), front.samples, most):
-            found.append(_features(part, front))
-            owner.append(index)
-        progress("features", index + 1, len(clips))
-    return np.stack(found), np.array([clip.label for clip in clips], np.int64), np.array(owner, np.int64)
-
-
-def clip_logits(logits: Floats, owner: NDArray[np.int64]) -> Floats:
-    """Return the mean of the windows' logits (W, classes) for each clip (N, classes)."""
-    total = np.zeros((owner.max() + 1, logits.shape[1]), np.float64)
-    np.add.at(total, owner, logits)
-    return (total / np.bincount(owner)[:, None]).astype(np.float32)
+    return np.stack(found)
 
 
 def changed(
     clips: Sequence[Clip],
-    front: FrontEnd,
+    front: Front,
+    hearing: Hearing,
     versions: int,
     sound: Augmentation,
     seed: int,
     noise: Sequence[Clip] = (),
     progress: Progress = nothing,
-) -> tuple[Floats, Labels]:
-    """Return `versions` of all clips one after the other, each differently placed and augmented.
+) -> Floats:
+    """Return `versions` of all N clips one after the other, each differently placed and augmented.
 
-    The first version is the clips as they are; the same seed gives the same features.
+    Features are float32 (N·versions, frames, features). The first version is the clips as they are; the same
+    hearing and seed give the same sound to every front end.
     """
-    noises = [clip.samples(front.sample_rate) for clip in noise]
+    noises = [clip.samples(hearing.rate) for clip in noise]
     found: list[list[Floats]] = [[] for _ in range(versions)]
     for index, clip in enumerate(clips):
-        samples = clip.samples(front.sample_rate)
-        found[0].append(_features(window(samples, front.samples), front))
+        samples = clip.samples(hearing.rate)
+        found[0].append(heard(window(samples, hearing.samples), hearing, front))
         for version in range(1, versions):
             rng = np.random.default_rng((seed, index, version))
-            part = window(samples, front.samples, rng)
-            part = augment(part, front.sample_rate, rng, sound, noises)
-            found[version].append(_features(part, front))
+            part = window(samples, hearing.samples, rng)
+            part = augment(part, hearing.rate, rng, sound, noises)
+            found[version].append(heard(part, hearing, front))
         progress("features", index + 1, len(clips))
-    labels = np.array([clip.label for clip in clips], np.int64)
-    return np.stack([features for version in found for features in version]), np.tile(labels, versions)
-
-
-def _features(samples: NDArray[np.int16], front: FrontEnd) -> Floats:
-    return frontend.to_float(frontend.features(samples, front))
+    return np.stack([features for version in found for features in version])

@@ -254,7 +254,7 @@ def _triangles(
 
     Bins 0 and fft/2 are never used: they lie on the outermost edges or beyond.
     """
-    to_mel, to_hz = (_slaney_mel, _slaney_hz) if fe.scale == "slaney" else (_htk_mel, _htk_hz)
+    to_mel, to_hz = (slaney_mel, slaney_hz) if fe.scale == "slaney" else (_htk_mel, _htk_hz)
     hz = np.array([to_hz(m) for m in np.linspace(to_mel(fe.low_hz), to_mel(fe.high_hz), fe.bands + 2)])
     bins = np.arange(fe.fft // 2 + 1) * (fe.sample_rate / fe.fft)
     edges = np.clip(np.searchsorted(bins, hz), 1, fe.fft // 2)
@@ -265,12 +265,13 @@ def _triangles(
     return edges.astype(np.int64), weights, gains
 
 
-def _slaney_mel(hz: float) -> float:
+def slaney_mel(hz: float) -> float:
     """Return the mel of Slaney's Auditory Toolbox (1998): linear to 1 kHz, logarithmic above."""
     return hz * 3 / 200 if hz < 1_000 else 15 + 27 * math.log(hz / 1_000) / math.log(6.4)
 
 
-def _slaney_hz(mel: float) -> float:
+def slaney_hz(mel: float) -> float:
+    """Return the frequency of Slaney's `mel`."""
     return mel * 200 / 3 if mel < 15 else 1_000 * math.exp((mel - 15) / 27 * math.log(6.4))
 
 

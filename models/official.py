@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -97,6 +97,7 @@ class Layout:
         ignored: patterns of official keys that nothing of ours needs, such as unused heads.
         optional: patterns of our weights that a file may lack, all of a pattern or none (a classifier).
         own: patterns of our weights that no official file has; they keep their values.
+        renamed: (pattern, replacement) of official keys that some files write otherwise.
     """
 
     source: str
@@ -105,12 +106,23 @@ class Layout:
     ignored: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
     own: tuple[str, ...] = ()
+    renamed: tuple[tuple[str, str], ...] = ()
 
 
 def load(net: Any, state: State, layout: Layout) -> tuple[str, ...]:
     """Give `net` the weights of `state`, and return the names of ours that the file lacks (see `optional`).
 
-    Nothing is assigned unless everything fits.
+    Nothing is assigned unless everything fits. Raises what `matched` raises.
+    """
+    found, lacking = matched(net, state, layout)
+    weights = cost.weights(net)
+    for name, value in found.items():
+        weights[name].assign(value)
+    return lacking
+
+
+def matched(net: Any, state: State, layout: Layout) -> tuple[dict[str, Array], tuple[str, ...]]:
+    """Return the values of the weights of `net` by name, and the names that the file lacks.
 
     Raises:
         UserError: an array is missing, left over, or has another shape; the message names it and the nearest.
@@ -119,27 +131,48 @@ def load(net: Any, state: State, layout: Layout) -> tuple[str, ...]:
     weights = {name: v for name, v in cost.weights(net).items() if not _any(layout.own, name)}
     found: dict[str, Array] = {}
     lacking: list[str] = []
-    used: set[str] = set()
+    wanted: dict[str, str] = {}  # official key -> ours
     for name, variable in weights.items():
         rule, keys = _rule(name, layout)
         missing = [key for key in keys if key not in state]
         if missing and _any(layout.optional, name):
             lacking.append(name)
             continue
-        if missing:
-            raise UserError(_missing(missing[0], name, state, layout))
-        found[name] = _turned(rule, keys, state, name, tuple(variable.shape))
-        used.update(keys)
+        wanted.update(dict.fromkeys(keys, name))
+        if not missing:
+            found[name] = _turned(rule, keys, state, name, tuple(variable.shape))
+    _check_complete(wanted, state, layout)
     _check_optional(lacking, weights, layout)
-    extra = [key for key in state if key not in used and not _any(layout.ignored, key)]
+    extra = [key for key in state if key not in wanted and not _any(layout.ignored, key)]
     if extra:
+        shape = state[extra[0]].shape
         raise UserError(
             f"the checkpoint has {len(extra)} arrays that {net.name} has no place for, the first is "
-            f"{extra[0]} {state[extra[0]].shape}: it is of another size, or not of {layout.source}"
+            f"{extra[0]} {shape}; nearest that it has: {_nearest(extra[0], wanted)}: it is of another size, "
+            f"or not of {layout.source}"
         )
-    for name, value in found.items():
-        weights[name].assign(value)
-    return tuple(lacking)
+    return found, tuple(lacking)
+
+
+def classes(net: Any, state: State, layout: Layout) -> int | None:
+    """Return for how many classes the classifier in `state` is; None: it has none that `net` takes."""
+    state = stripped(state, layout)
+    if "logits/bias" not in cost.weights(net) or _any(layout.own, "logits/bias"):
+        return None
+    (key, *_) = _rule("logits/bias", layout)[1]
+    return max(state[key].shape, default=1) if key in state else None
+
+
+def recognised(state: State, layout: Layout) -> float:
+    """Return the share of the arrays of `state` that stand in `layout`, by their names alone."""
+    names = {
+        key
+        for rule in layout.rules
+        for key in ([rule.theirs] if isinstance(rule.theirs, str) else rule.theirs)
+    }
+    parts = [re.sub(r"\\\{\d(\\-)?\\\}", r"\\w+", re.escape(name)) for name in names]
+    state = stripped(state, layout)
+    return sum(_any((*parts, *layout.ignored), key) for key in state) / max(1, len(state))
 
 
 def expected(net: Any, layout: Layout) -> Iterator[tuple[str, tuple[str, ...]]]:
@@ -150,11 +183,14 @@ def expected(net: Any, layout: Layout) -> Iterator[tuple[str, tuple[str, ...]]]:
 
 
 def stripped(state: State, layout: Layout) -> State:
-    """Return `state` with the prefix of `layout` that most of its keys have taken off."""
+    """Return `state` with the prefix of `layout` that most of its keys have taken off, and keys renamed."""
     for prefix in layout.prefixes:
         with_it = [key for key in state if key.startswith(prefix)]
         if 2 * len(with_it) > len(state):
-            return {key.removeprefix(prefix): value for key, value in state.items()}
+            state = {key.removeprefix(prefix): value for key, value in state.items()}
+            break
+    for pattern, replacement in layout.renamed:
+        state = {re.sub(f"^{pattern}$", replacement, key): value for key, value in state.items()}
     return state
 
 
@@ -168,7 +204,7 @@ def _rule(name: str, layout: Layout) -> tuple[Rule, tuple[str, ...]]:
         if match:
             theirs = (rule.theirs,) if isinstance(rule.theirs, str) else rule.theirs
             return rule, tuple(_filled(template, match) for template in theirs)
-    raise AssertionError(f"no rule of the layout of {layout.source} matches {name}")
+    raise UserError(f"{layout.source} published no size that has {name}: give a published --size")
 
 
 def _filled(template: str, match: re.Match[str]) -> str:
@@ -192,10 +228,19 @@ def _turned(rule: Rule, keys: tuple[str, ...], state: State, name: str, shape: t
     return value
 
 
-def _missing(key: str, name: str, state: State, layout: Layout) -> str:
-    near = difflib.get_close_matches(key, list(state), n=1, cutoff=0.0)
-    hint = f"nearest: {near[0]}" if near else "it has no arrays"
-    return f"the checkpoint has no {key} ({name}); {hint}: it is of another size, or not of {layout.source}"
+def _check_complete(wanted: Mapping[str, str], state: State, layout: Layout) -> None:
+    missing = [key for key in wanted if key not in state]
+    if missing:
+        more = f" and lacks {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise UserError(
+            f"the checkpoint has no {missing[0]} ({wanted[missing[0]]}){more}; nearest: "
+            f"{_nearest(missing[0], state)}: it is of another size, or not of {layout.source}"
+        )
+
+
+def _nearest(key: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(key, list(known), n=1, cutoff=0.0)
+    return near[0] if near else "none, it has no arrays"
 
 
 def _check_optional(lacking: list[str], weights: Mapping[str, Any], layout: Layout) -> None:

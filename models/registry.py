@@ -26,11 +26,17 @@ HERE = Path(__file__).parent
 
 @dataclass(frozen=True)
 class Size:
-    """One size of a family: its trainable parameters, with the number of classes they were counted for."""
+    """One size of a family: its trainable parameters, with the number of classes they were counted for.
+
+    `frozen` parameters are never trained. `ram_bytes` is of the sizes that a microcontroller may hold: arena
+    and states of the int8 net on a Cortex-M7.
+    """
 
     parameters: int
     classes: int
     note: str
+    frozen: int = 0
+    ram_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -40,6 +46,11 @@ class Weights:
     where: str
     licence: str
     commercial: bool  # whether the licence lets a product use them
+
+    @property
+    def terms(self) -> str:
+        """Return the licence, with a warning where it forbids products."""
+        return self.licence if self.commercial else f"{self.licence}: not for products"
 
 
 @dataclass(frozen=True)

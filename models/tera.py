@@ -42,7 +42,12 @@ CARD = {
         "medium": {"parameters": 42_598_666, "classes": 10, "note": "6 layers of 768"},
         "large": {"parameters": 85_125_898, "classes": 10, "note": "12 layers of 768"},
         "lite": {"parameters": 4_757_770, "classes": 10, "note": "6 layers of 256, phone or Pi"},
-        "micro": {"parameters": 105_802, "classes": 10, "note": "3 layers of 64, Cortex-M4"},
+        "micro": {
+            "parameters": 105_802,
+            "classes": 10,
+            "note": "3 layers of 64, Cortex-M4",
+            "ram_bytes": 9_120,
+        },
     },
 }
 

@@ -45,6 +45,7 @@ CARD = {
             "parameters": 6_426,
             "classes": 10,
             "note": "int8 to the last operation, Cortex-M0+ and up",
+            "ram_bytes": 6_736,
         },
         "baseline": {
             "parameters": 4_036_330,
@@ -128,7 +129,7 @@ def encoder(x: Any, body: Encoder) -> Any:
 def cnn(x: Any, body: Cnn) -> Any:
     """Return the hidden layer behind all blocks."""
     x = layers.Reshape((*x.shape[1:], 1), name="image")(x)
-    x = layers.Flatten(name="flat")(stack(x, body.blocks, 0.0))
+    x = layers.Flatten(name="flat")(stack(x, body.blocks))
     return layers.Dense(body.hidden, activation="relu", name="fc1")(x)
 
 

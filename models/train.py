@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -13,18 +13,18 @@ from numpy.typing import NDArray
 
 from boards.errors import UserError
 from models import checkpoint as store
+from models import tasks
 from models.blocks import cost
 from models.checkpoint import CheckpointError, copied
 from models.colour import Colour, colour
 from models.data import augment
 from models.data.augment import Augmentation
+from models.tasks import Floats, Truth
 
-Floats: TypeAlias = NDArray[np.float32]
-Labels: TypeAlias = NDArray[np.integer[Any]]
 Rng: TypeAlias = np.random.Generator
 Progress: TypeAlias = Callable[[str, int, int], None]  # stage, done, total
 Source: TypeAlias = Callable[[int, Rng], tuple[Floats, Floats]]  # epoch -> its features and targets
-Validate: TypeAlias = Callable[[], tuple[float, float]]  # -> loss (lower is better), accuracy
+Validate: TypeAlias = Callable[[], tuple[float, float]]  # -> loss (lower is better), measure
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,8 @@ class Recipe:
     mixup: float = 0.0  # α of the Beta distribution; 0: none
     masks: int = 0  # SpecAugment: stretches hidden in time, and as many in frequency
     widest: float = 0.15  # share of the axis that one stretch may hide
-    patience: int = 1_000  # epochs without a better validation loss before it stops
     seconds: float | None = None  # of sound in one input, unless asked otherwise; None: as the clips are
-    teacher: str = "lite"  # the size that teaches it, unless asked otherwise, if that is larger; or none
+    teacher: str = "lite"  # who teaches it, unless asked otherwise: see quantize.teachers; or none
 
     def versions(self, clips: int) -> int:
         """Return how many versions of `clips` clips are to be made."""
@@ -60,7 +59,7 @@ class History:
 
     loss: tuple[float, ...] = ()
     validation_loss: tuple[float, ...] = ()  # empty without validation
-    validation_accuracy: tuple[float, ...] = ()
+    validation_score: tuple[float, ...] = ()
     best: int = -1
 
     @property
@@ -93,8 +92,13 @@ def compile_options() -> dict[str, Any]:
 
 
 def adapt(net: Any, x: Floats) -> None:
-    """Set the statistics of the net's input normalisation to those of features `x` (N, frames, bands)."""
-    layer = net.get_layer("bn0")
+    """Set the statistics of the net's input normalisation to those of features `x` (N, frames, bands).
+
+    A net whose front end normalises already has none and stays as it is.
+    """
+    layer = next((layer for layer in net.layers if layer.name == "bn0"), None)
+    if layer is None:
+        return
     layer.moving_mean.assign(x.mean(axis=(0, 1)))
     layer.moving_variance.assign(x.var(axis=(0, 1)))
 
@@ -107,33 +111,16 @@ def predict(net: Any, x: Floats, batch: int = 256) -> Floats:
     return np.concatenate([ops.convert_to_numpy(part) for part in parts]).astype(np.float32)
 
 
-def accuracy(logits: Floats, y: Labels) -> float:
-    """Return the share of clips whose largest logit is their label."""
-    return float(np.mean(np.argmax(logits, axis=-1) == y))
-
-
-def cross_entropy(logits: Floats, y: Labels) -> float:
-    """Return the mean cross-entropy of logits (N, classes) against labels (N,), in nats."""
-    shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
-    picked = np.take_along_axis(shifted, np.asarray(y)[:, None], axis=-1)[:, 0]
-    return float(np.mean(np.log(np.exp(shifted).sum(axis=-1)) - picked))
-
-
-def one_hot(y: Labels, classes: int, smoothing: float = 0.0) -> Floats:
-    """Return (N, classes) targets with `smoothing` of the mass spread over all classes."""
-    hot = np.eye(classes, dtype=np.float32)[np.asarray(y)]
-    return (hot * (1 - smoothing) + smoothing / classes).astype(np.float32)
-
-
-def score(net: Any, data: tuple[Floats, Labels] | None) -> Validate | None:
-    """Return the validation on `data` (features, labels): cross-entropy and accuracy of `net`."""
+def score(net: Any, data: tuple[Floats, Truth] | None) -> Validate | None:
+    """Return the validation on `data` (features, truth): loss and measure of `net`."""
     if data is None:
         return None
     x, y = data
+    task = tasks.of(y)
 
     def validate() -> tuple[float, float]:
-        logits = predict(net, x)
-        return cross_entropy(logits, y), accuracy(logits, y)
+        outputs = predict(net, x)
+        return task.error(outputs, y), task.score(outputs, y)
 
     return validate
 
@@ -141,8 +128,8 @@ def score(net: Any, data: tuple[Floats, Labels] | None) -> Validate | None:
 def fit_on_arrays(
     net: Any,
     x: Floats,
-    y: Labels,
-    validation: tuple[Floats, Labels] | None = None,
+    y: Truth,
+    validation: tuple[Floats, Truth] | None = None,
     *,
     recipe: Recipe,
     seed: int,
@@ -150,20 +137,19 @@ def fit_on_arrays(
     checkpoint: Path | None = None,
     progress: Progress = nothing,
 ) -> History:
-    """Train the classifier `net` on features `x` float32 (N·versions, frames, bands), labels (N·versions,).
+    """Train `net` on features `x` float32 (N·versions, frames, bands) and their truth, see models.tasks.
 
     The arrays hold `versions` of all N clips one after the other; the epochs take them in turn. The input
     normalisation is set from `x`. Raises what `fit` raises.
     """
-    import keras
-
     adapt(net, x)
-    targets = one_hot(y, net.output_shape[-1], recipe.label_smoothing)
+    task = tasks.of(y)
+    targets = task.targets(y, net.output_shape[-1], recipe.label_smoothing)
     return fit(
         net,
         epochs_of(x, targets, recipe, versions),
         score(net, validation),
-        keras.losses.CategoricalCrossentropy(from_logits=True),
+        task.loss(),
         recipe=recipe,
         seed=seed,
         checkpoint=checkpoint,
@@ -171,16 +157,14 @@ def fit_on_arrays(
     )
 
 
-def gradients(net: Any, batches: Iterable[tuple[Floats, Labels]]) -> list[dict[str, NDArray[Any]]]:
-    """Return the gradients of the cross-entropy on each batch, for each trainable weight of `net`.
+def gradients(net: Any, batches: Sequence[tuple[Floats, Truth]]) -> list[dict[str, NDArray[Any]]]:
+    """Return the gradients of the task's loss on each batch, for each trainable weight of `net`.
 
     `net` runs as in inference: without dropout, BatchNorm with its running statistics. Keras has no
     gradient that works on every backend, but plain SGD at rate 1 subtracts exactly that: a step is taken
     and undone. Names as in `models.blocks.cost.weights`.
     """
     import keras
-
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
     class Still(keras.Model):  # a functional model would pass its own `training` on
         def __init__(self) -> None:
@@ -191,7 +175,7 @@ def gradients(net: Any, batches: Iterable[tuple[Floats, Labels]]) -> list[dict[s
             return self.net(x, training=False)
 
     still = Still()
-    still.compile(keras.optimizers.SGD(1.0), loss, run_eagerly=True)
+    still.compile(keras.optimizers.SGD(1.0), tasks.of(batches[0][1]).truth_loss(), run_eagerly=True)
     trainable = {name: variable for name, variable in cost.weights(net).items() if variable.trainable}
     start = {name: copied(variable) for name, variable in trainable.items()}
     found = []
@@ -239,7 +223,8 @@ def fit(
     """Train `net` on what `train` gives for each epoch; the same seed on the same machine, the same net.
 
     With `validate` the weights of its lowest loss are restored at the end, without it those of the last
-    epoch stay. `checkpoint` (.npz) is replaced after each epoch; where it exists, training goes on from it.
+    epoch stay. Nothing stops early: the rate falls to zero over all epochs, and most is gained at its end.
+    `checkpoint` (.npz) is replaced after each epoch; where it exists, training goes on from it.
 
     Raises:
         TrainingError: the loss is not finite; the net then has its best weights so far.
@@ -288,8 +273,7 @@ class _Run:
 
     @property
     def done(self) -> bool:
-        late = self.history.epochs - 1 - self.history.best
-        return self.history.epochs >= self.recipe.epochs or late >= self.recipe.patience
+        return self.history.epochs >= self.recipe.epochs
 
     def epoch(self, train: Source, validate: Validate | None) -> None:
         number = self.history.epochs
@@ -310,7 +294,7 @@ class _Run:
 
     def record(self, loss: float, validate: Validate | None) -> None:
         old = self.history
-        losses, correct, better = old.validation_loss, old.validation_accuracy, True
+        losses, correct, better = old.validation_loss, old.validation_score, True
         if validate is not None:
             now, share = validate()
             better = now < min(losses, default=float("inf"))
@@ -352,7 +336,7 @@ class _Run:
                 variable.assign(arrays[f"{name}{i}"])
         self.best = [arrays[f"best{i}"] for i in range(len(self.net.variables))]
         found = json.loads(str(arrays["history"]))
-        loss, losses, correct = (tuple(found[k]) for k in ("loss", "validation_loss", "validation_accuracy"))
+        loss, losses, correct = (tuple(found[k]) for k in ("loss", "validation_loss", "validation_score"))
         self.history = History(loss, losses, correct, found["best"])
 
 

@@ -62,6 +62,10 @@ class Tensor(_Checked):
     scale: Annotated[float, Field(gt=0)]
     zero_point: Annotated[int, Field(ge=-128, le=127)]
 
+    def real(self, values: Array) -> npt.NDArray[np.float32]:
+        """Return the numbers that int8 `values` stand for."""
+        return (values.astype(np.float32) - self.zero_point) * np.float32(self.scale)
+
 
 class Provenance(_Checked):
     """Where the model came from."""

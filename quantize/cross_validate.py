@@ -13,12 +13,12 @@ import numpy as np
 from boards import atomic
 from boards.errors import UserError
 from models import data as datasets
-from quantize import bundle, compress
+from quantize import bundle, compress, jobs
 from quantize.bundle import Bundle
 from quantize.stages import Progress, silent
 
 SUMMARY = "cross-validation.json"
-EACH = ("accuracy", "samples", "parameters")  # what is kept of every fold
+EACH = ("samples", "parameters")  # what is kept of every fold beside its measure
 
 
 def cross_validate(
@@ -70,7 +70,7 @@ def _fold(
     def tell(stage: str, done: int, total: int) -> None:
         progress(f"{fold}: {stage}", done, total)
 
-    job = compress.plan(family, size, data, held_out=fold, progress=tell, **choices)
+    job = jobs.plan(family, size, data, held_out=fold, progress=tell, **choices)
     with contextlib.suppress(UserError):  # there is none, or it is damaged
         found = bundle.load(out)
         if found.provenance.settings_sha256 == job.digest:
@@ -79,30 +79,36 @@ def _fold(
 
 
 def summarise(records: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """Return means and deviations over the folds' eval.json, by stage; `pooled` counts clips alike."""
+    """Return means and deviations over the folds' eval.json, by stage; `pooled` weighs folds by clips."""
     stages: dict[str, dict[str, Any]] = {}
+    first = next(iter(records.values()))
+    metric = first.get("metric", "accuracy")
     for record in records.values():
         for stage in record["stages"]:
-            row = stages.setdefault(stage["name"], {"what": stage["what"], **{key: [] for key in EACH}})
+            empty: dict[str, Any] = {"what": stage["what"], "score": [], **{key: [] for key in EACH}}
+            row = stages.setdefault(stage["name"], empty)
+            row["score"].append(stage[metric])
             for key in EACH:
                 row[key].append(stage[key])
-    confusion = np.sum([record["confusion"] for record in records.values()], axis=0)
-    return {
+    summary = {
         "folds": list(records),
-        "labels": next(iter(records.values()))["labels"],
+        "labels": first["labels"],
         "stages": {name: _spread(row) for name, row in stages.items()},
-        "confusion": confusion.tolist(),
     }
+    if metric != "accuracy":
+        return {**summary, "metric": metric}
+    confusion = np.sum([record["confusion"] for record in records.values()], axis=0)
+    return {**summary, "confusion": confusion.tolist()}
 
 
 def _spread(row: dict[str, Any]) -> dict[str, Any]:
-    accuracy, samples = np.array(row["accuracy"]), np.array(row["samples"])
+    score, samples = np.array(row["score"]), np.array(row["samples"])
     return {
         "what": row["what"],
-        "by_fold": row["accuracy"],
-        "mean": float(accuracy.mean()),
-        "deviation": float(accuracy.std(ddof=1)) if len(accuracy) > 1 else 0.0,
-        "pooled": float((accuracy * samples).sum() / samples.sum()),
+        "by_fold": row["score"],
+        "mean": float(score.mean()),
+        "deviation": float(score.std(ddof=1)) if len(score) > 1 else 0.0,
+        "pooled": float((score * samples).sum() / samples.sum()),
         "samples": int(samples.sum()),
         "parameters": row["parameters"],
     }

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from models import train
+from models import tasks, train
 from models.train import Recipe
 from quantize import export, int8, qdq
 from quantize.prepare import Examples
@@ -19,7 +19,7 @@ from quantize.stages import Net, Progress, Work, named
 from quantize.worker import Worker
 
 Floats = npt.NDArray[np.float32]
-TOLERANCE = 0.01  # accuracy that PTQ may lose on the validation clips before QAT is tried
+TOLERANCE = 0.01  # of the score that PTQ may lose on the validation clips before QAT is tried
 
 
 @dataclass(frozen=True)
@@ -35,18 +35,18 @@ class Files:
 
 @dataclass(frozen=True)
 class Converted:
-    """One net's files, and its accuracy on the validation clips in float and in int8."""
+    """One net's files, and its score (see models.tasks) on the validation clips in float and in int8."""
 
     float_model: bytes
     int8_model: bytes
     onnx: bytes
-    float_accuracy: float | None
-    int8_accuracy: float | None
+    float_score: float | None
+    int8_score: float | None
 
     @property
     def loss(self) -> float:
-        """Return what int8 loses, as a share of the validation clips; 0 where there are none."""
-        return (self.float_accuracy or 0.0) - (self.int8_accuracy or 0.0)
+        """Return what int8 loses on the validation clips; 0 where there are none."""
+        return (self.float_score or 0.0) - (self.int8_score or 0.0)
 
 
 def quantise(
@@ -61,7 +61,7 @@ def quantise(
     worker: Worker,
     progress: Progress,
 ) -> Files:
-    """Return the files of `net`, by PTQ, or by QAT where PTQ loses over 1 point on validation and QAT less.
+    """Return the files of `net`, by PTQ, or by QAT where PTQ loses over TOLERANCE on validation and QAT less.
 
     Args:
         net: trained; it is not changed.
@@ -77,8 +77,9 @@ def quantise(
     progress("int8", 0, 1)
     plain = _stored(work, "int8", lambda: _convert(net.model, calibration, examples, worker))
     progress("int8", 1, 1)
+    amount = tasks.of(examples.y).amount
     if plain.loss <= TOLERANCE:
-        reason = "no validation clips" if plain.float_accuracy is None else f"PTQ loses {_points(plain.loss)}"
+        reason = "no validation clips" if plain.float_score is None else f"PTQ loses {amount(plain.loss)}"
         return _files(plain, None, f"not used: {reason} on validation")
 
     def tune() -> Net:
@@ -90,9 +91,9 @@ def quantise(
 
     better = work.net("qat", build, tune)
     aware = _stored(work, "int8-qat", lambda: _convert(better.model, calibration, examples, worker))
-    lost = _points((plain.float_accuracy or 0.0) - (aware.int8_accuracy or 0.0))
-    fact = f"PTQ loses {_points(plain.loss)} on validation, int8 after QAT {lost}"
-    if (aware.int8_accuracy or 0.0) > (plain.int8_accuracy or 0.0):
+    lost = amount((plain.float_score or 0.0) - (aware.int8_score or 0.0))
+    fact = f"PTQ loses {amount(plain.loss)} on validation, int8 after QAT {lost}"
+    if (aware.int8_score or 0.0) > (plain.int8_score or 0.0):
         return _files(aware, plain.int8_model, f"used: {fact}")
     return _files(plain, None, f"tried and dropped: {fact}")
 
@@ -106,36 +107,23 @@ def tuned(
     checkpoint: Path | None,
     progress: Progress,
 ) -> None:
-    """Fine-tune `net` with int8 rounding; it learns the labels and its own float answers, half and half."""
-    import keras
-
+    """Fine-tune `net` with int8 rounding; it learns the truth and its own float answers, half and half."""
     from quantize import qat
 
-    classes = net.output_shape[-1]
-    own = np.exp(_log_softmax(train.predict(net, examples.x)))
-    targets = 0.5 * train.one_hot(examples.y, classes) + 0.5 * own.astype(np.float32)
+    task = tasks.of(examples.y)
+    targets = task.own_targets(examples.y, train.predict(net, examples.x))
     rounded = qat.fake_quantised(net)
     rounded(calibration, training=True)  # sets the ranges
     train.fit(
         rounded,
         train.epochs_of(examples.x, targets, recipe, examples.versions),
         train.score(rounded, examples.validation),
-        keras.losses.CategoricalCrossentropy(from_logits=True),
+        task.loss(),
         recipe=recipe,
         seed=seed,
         checkpoint=checkpoint,
         progress=progress,
     )
-
-
-def _log_softmax(logits: Floats) -> npt.NDArray[np.float64]:
-    shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
-    result: npt.NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
-    return result
-
-
-def _points(share: float) -> str:
-    return f"{100 * share:.1f} points"
 
 
 def _files(converted: Converted, ptq: bytes | None, qat: str) -> Files:
@@ -152,8 +140,8 @@ def _convert(net: Any, calibration: Floats, examples: Examples, worker: Worker) 
     if examples.validation is None:
         return Converted(float_model, model, symmetric, None, None)
     x, y = examples.validation
-    right = [train.accuracy(outputs, y) for outputs in (train.predict(net, x), int8.run(model, x))]
-    return Converted(float_model, model, symmetric, *right)
+    scores = [tasks.of(y).score(outputs, y) for outputs in (train.predict(net, x), int8.run(model, x))]
+    return Converted(float_model, model, symmetric, *scores)
 
 
 def _stored(work: Work, stage: str, make: Callable[[], Converted]) -> Converted:
@@ -164,12 +152,12 @@ def _stored(work: Work, stage: str, make: Callable[[], Converted]) -> Converted:
         made = make()
         arrays: dict[str, npt.NDArray[Any]] = {}
         arrays.update({name: np.frombuffer(getattr(made, name), np.uint8) for name in blobs})
-        if made.float_accuracy is not None and made.int8_accuracy is not None:
-            arrays["accuracy"] = np.array([made.float_accuracy, made.int8_accuracy])
+        if made.float_score is not None and made.int8_score is not None:
+            arrays["score"] = np.array([made.float_score, made.int8_score])
         return arrays
 
     arrays = work.arrays(stage, packed)
     float_model, int8_model, onnx = (arrays[name].tobytes() for name in blobs)
-    if "accuracy" not in arrays:
+    if "score" not in arrays:
         return Converted(float_model, int8_model, onnx, None, None)
-    return Converted(float_model, int8_model, onnx, *(float(value) for value in arrays["accuracy"]))
+    return Converted(float_model, int8_model, onnx, *(float(value) for value in arrays["score"]))

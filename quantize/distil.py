@@ -10,20 +10,9 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from boards.errors import UserError
-from models.train import (
-    Floats,
-    History,
-    Labels,
-    Progress,
-    Recipe,
-    adapt,
-    epochs_of,
-    fit,
-    nothing,
-    one_hot,
-    predict,
-    score,
-)
+from models import tasks
+from models.tasks import Floats, Task, Truth
+from models.train import History, Progress, Recipe, adapt, epochs_of, fit, nothing, predict, score
 
 Teacher: TypeAlias = (
     Any  # keras.Model, Callable[[Floats], Floats] from features to logits, or logits (N, classes)
@@ -36,7 +25,7 @@ class Mix:
     """What the student learns from (Hinton et al. 2015, arXiv 1503.02531; features: FitNets, 1412.6550)."""
 
     temperature: float = 3.0
-    labels: float = 0.3  # weight of the cross-entropy with the labels; the rest is the teacher's
+    labels: float = 0.3  # weight of the loss with the truth; the rest is the teacher's
     features: float = 0.0  # weight of the squared distance of embeddings; the teacher must be a keras.Model
 
 
@@ -47,8 +36,8 @@ def distil(
     student: Any,
     teacher: Teacher,
     x: Floats,
-    y: Labels,
-    validation: tuple[Floats, Labels] | None = None,
+    y: Truth,
+    validation: tuple[Floats, Truth] | None = None,
     *,
     recipe: Recipe,
     seed: int,
@@ -58,7 +47,7 @@ def distil(
     checkpoint: Path | None = None,
     progress: Progress = nothing,
 ) -> History:
-    """Train `student` on features `x` float32 (N·versions, frames, bands), labels, and the teacher on `x`.
+    """Train `student` on features `x` float32 (N·versions, frames, bands), their truth, and the teacher.
 
     The teacher hears every version of every clip once, before training. Versions as in
     `models.train.fit_on_arrays`. The recipe's colour is for the student alone, mixup mixes the teacher's
@@ -69,9 +58,9 @@ def distil(
             features are asked of one that has none.
         TrainingError, CheckpointError: as `models.train.fit`.
     """
-    classes = student.output_shape[-1]
+    classes, task = student.output_shape[-1], tasks.of(y)
     logits = heard(teacher, x, classes, progress)
-    targets = [one_hot(y, classes, recipe.label_smoothing), logits]
+    targets = [task.targets(y, classes, recipe.label_smoothing), logits]
     learner = student
     if mix.features:
         embedding = embeddings(teacher, x)
@@ -83,7 +72,7 @@ def distil(
         learner,
         epochs_of(x, np.concatenate(targets, axis=-1), plain, versions),
         score(student, validation),
-        loss(classes, mix),
+        loss(classes, mix, task),
         recipe=plain,
         seed=seed,
         checkpoint=checkpoint,
@@ -118,22 +107,15 @@ def embeddings(teacher: Teacher, x: Floats) -> Floats:
     return ((found - found.mean()) / (found.std() + 1e-6)).astype(np.float32)
 
 
-def loss(classes: int, mix: Mix) -> Callable[[Any, Any], Any]:
-    """Return the loss on targets (labels | teacher's logits | teacher's embedding), joined on the last axis.
-
-    The teacher's part is T²·KL(teacher ‖ student) at temperature T, up to a constant.
-    """
+def loss(outputs: int, mix: Mix, task: Task = tasks.CLASSES) -> Callable[[Any, Any], Any]:
+    """Return the loss on targets (truth | teacher's outputs | its embedding), joined on the last axis."""
     from keras import ops
 
     def value(wanted: Any, given: Any) -> Any:
-        labels, soft = wanted[:, :classes], wanted[:, classes : 2 * classes] / mix.temperature
-        logits = given[:, :classes]
-        hard = -ops.sum(labels * ops.log_softmax(logits), axis=-1)
-        target = ops.softmax(soft)
-        kept = ops.log_softmax(soft) - ops.log_softmax(logits / mix.temperature)
-        total = mix.labels * hard + (1 - mix.labels) * mix.temperature**2 * ops.sum(target * kept, axis=-1)
+        truth, soft = wanted[:, :outputs], wanted[:, outputs : 2 * outputs]
+        total = task.teach(truth, soft, given[:, :outputs], mix.labels, mix.temperature)
         if mix.features:
-            distance = ops.square(given[:, classes:] - wanted[:, 2 * classes :])
+            distance = ops.square(given[:, outputs:] - wanted[:, 2 * outputs :])
             total = total + mix.features * ops.mean(distance, axis=-1)
         return total
 

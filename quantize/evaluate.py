@@ -1,7 +1,7 @@
 """Accuracy by stage, per class and as a confusion matrix: what `eval.json` holds.
 
 A clip longer than the model's input is heard in overlapping windows (`models.data.windows`); its answer is
-the class with the largest mean output over them. Figures count clips, not windows.
+the class with the largest mean output over them, or the mean values. Figures count clips, not windows.
 """
 
 from __future__ import annotations
@@ -14,8 +14,12 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
+from models import tasks
+from models.blocks import ccc
+
 Array = npt.NDArray[Any]
 Share = Annotated[float, Field(ge=0, le=1)]
+Agreement = Annotated[float, Field(ge=-1, le=1)]
 
 
 @dataclass(frozen=True)
@@ -24,19 +28,22 @@ class Windows:
 
     values: npt.NDArray[np.int32]  # (windows, frames, features), in units of 1 / FEATURE_ONE
     owner: npt.NDArray[np.int64]  # (windows,) index of the clip
-    truth: npt.NDArray[np.int64]  # (clips,) index of the label
+    truth: tasks.Truth  # (clips, …): see models.tasks
 
-    @property
-    def labels(self) -> npt.NDArray[np.int64]:
-        """Return the label of each window."""
-        return self.truth[self.owner]
-
-    def choices(self, outputs: Array) -> npt.NDArray[np.int64]:
-        """Return the class of each clip from outputs (windows, classes)."""
+    def means(self, outputs: Array) -> npt.NDArray[np.float64]:
+        """Return the mean output of each clip (clips, outputs) from outputs (windows, outputs)."""
         sums = np.zeros((len(self.truth), outputs.shape[1]))
         np.add.at(sums, self.owner, outputs.astype(np.float64))
         counts = np.bincount(self.owner, minlength=len(self.truth))
-        return np.asarray((sums / counts[:, None]).argmax(axis=1), np.int64)
+        return sums / counts[:, None]
+
+    def choices(self, outputs: Array) -> npt.NDArray[np.int64]:
+        """Return the class of each clip from outputs (windows, classes)."""
+        return np.asarray(self.means(outputs).argmax(axis=1), np.int64)
+
+    def score(self, outputs: Array) -> float:
+        """Return the measure of outputs (windows, outputs) on the clips: accuracy or mean concordance."""
+        return tasks.of(self.truth).score(self.means(outputs).astype(np.float32), self.truth)
 
 
 class _Record(BaseModel):
@@ -56,13 +63,26 @@ class Stage(_Record):
     runtime: str
 
 
+class ValueStage(_Record):
+    """A net on the test clips of a regression: concordance, its mean and that of each target."""
+
+    name: Literal["full", "scratch", "distilled", "pruned", "float", "ptq", "int8"]
+    what: str
+    ccc: Agreement
+    per_target: dict[str, Agreement]
+    samples: int
+    parameters: int | None
+    macs: int | None
+    runtime: str
+
+
 class DataRecord(_Record):
     """How the test clips can be found again."""
 
     source: str  # as given with --data
     name: str
     sha256: str
-    clips_per_class: int | None  # of the synthetic set
+    clips_per_class: int | None  # of a set that the kit makes; of a speaker where it has targets
     held_out: str | None
     split_seed: int
     train: int  # clips
@@ -84,6 +104,18 @@ class Evaluation(_Record):
     notes: tuple[str, ...] = ()
 
 
+class ValueEvaluation(_Record):
+    """The whole of `eval.json` of a regression; `labels` are the targets."""
+
+    schema_version: Literal[1] = 1
+    metric: Literal["ccc"] = "ccc"
+    data: DataRecord
+    labels: tuple[str, ...]
+    stages: tuple[ValueStage, ...]
+    qat: str
+    notes: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True)
 class Facts:
     """What is known of a net beside its answers."""
@@ -93,23 +125,31 @@ class Facts:
     runtime: str
 
 
-def stage(name: Any, what: str, facts: Facts, clips: Windows, outputs: Array, labels: Sequence[str]) -> Stage:
-    """Return the record of a net that gave `outputs` (windows, classes) on `clips`."""
+def stage(
+    name: Any, what: str, facts: Facts, clips: Windows, outputs: Array, labels: Sequence[str]
+) -> Stage | ValueStage:
+    """Return the record of a net that gave `outputs` (windows, outputs) on `clips`.
+
+    For a regression they are the values themselves, not int8 numbers.
+    """
+    known: dict[str, Any] = {
+        "name": name,
+        "what": what,
+        "samples": len(clips.truth),
+        "parameters": facts.parameters,
+        "macs": facts.macs,
+        "runtime": facts.runtime,
+    }
+    if tasks.of(clips.truth) is tasks.VALUES:
+        found = ccc.concordance(clips.truth, clips.means(outputs))
+        each = dict(zip(labels, found.tolist(), strict=True))
+        return ValueStage(ccc=float(found.mean()), per_target=each, **known)
     right = clips.choices(outputs) == clips.truth
     per_class = {
         label: float(right[clips.truth == index].mean()) if (clips.truth == index).any() else None
         for index, label in enumerate(labels)
     }
-    return Stage(
-        name=name,
-        what=what,
-        accuracy=float(right.mean()),
-        per_class=per_class,
-        samples=len(clips.truth),
-        parameters=facts.parameters,
-        macs=facts.macs,
-        runtime=facts.runtime,
-    )
+    return Stage(accuracy=float(right.mean()), per_class=per_class, **known)
 
 
 def confusion(clips: Windows, outputs: Array, classes: int) -> tuple[tuple[int, ...], ...]:

@@ -7,10 +7,14 @@ TensorFlow converter's own quantiser is not needed beside it. The net gives logi
 
 Left float by ai-edge-quantizer 0.10 and refused here, by name: NEG, LEAKY_RELU, PRELU, EXP, LOG, ARG_MAX,
 TILE, REVERSE, CUMSUM, ELU and others. REDUCE_MAX is mended: a maximum commutes with the quantisation.
+
+What int8 cannot carry is a float island: a net says so by the name of a layer, which ends in `_island`. All
+ops of that layer stay float between DEQUANTIZE and QUANTIZE; the compiler has kernels of its own for them.
 """
 
 from __future__ import annotations
 
+import re
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,10 +29,12 @@ from quantize.silence import native_silence
 from quantize.worker import Worker, borrowed
 
 Array = npt.NDArray[Any]
+BORDERS = ("QUANTIZE", "DEQUANTIZE")
 MONOTONE = ("REDUCE_MAX",)  # ops that pick values: int8 in and out with one scale is exact
 Recipe = tuple[tuple[str, str], ...]  # pattern of the output's name, "int8" | "int16" | "float"
 BITS = {"int8": 8, "int16": 16}  # of activations; weights have 8
-EVERYTHING: Recipe = ((".*", "int8"),)
+ISLAND = r"_island(_\d+)?/"  # in the name of an op of a layer that stays float; Keras counts layers as _1
+EVERYTHING: Recipe = ((".*", "int8"), (f".*{ISLAND}.*", "float"))
 LOWEST_SQNR_DB = 1.0  # a model below computes something else; QAT may still mend what is above
 CHECKED = 16  # calibration samples that the finished model is compared on
 
@@ -75,8 +81,8 @@ def quantise(float_model: bytes, calibration: Array, *, worker: Worker | None = 
 
 
 def refuse_float(model: bytes) -> None:
-    """Raise UserError, naming ops, if a tensor of `model` is float, or its input or output is not int8."""
-    left = [f"{op.name} ({op.output})" for op in operations(model) if "FLOAT32" in op.types]
+    """Raise UserError, naming ops, if one outside islands is float, or the input or output is not int8."""
+    left = [f"{op.name} ({op.output})" for op in _astray(model)]
     if left:
         raise UserError(
             f"{len(left)} ops stay float after int8 quantisation: {', '.join(left[:4])}; rewrite them"
@@ -150,7 +156,7 @@ def convert(model: str, calibration: str, out: str) -> float:
         raise UserError(
             "the float model gives NaN or infinity on the calibration set: its weights are broken"
         )
-    return sqnr_db(expected, run(result, some)) if not _has_float(result) else float("inf")
+    return sqnr_db(expected, run(result, some)) if not _astray(result) else float("inf")
 
 
 def quantise_all(model: bytes, samples: Array) -> bytes:
@@ -217,8 +223,13 @@ def _signature(model: bytes) -> tuple[str, str]:
     return signatures[0].signatureKey.decode(), signatures[0].inputs[0].name.decode()
 
 
-def _has_float(model: bytes) -> bool:
-    return any("FLOAT32" in op.types for op in operations(model))
+def _astray(model: bytes) -> list[Operation]:
+    """Return the ops that compute in float and stand in no island."""
+    return [
+        op
+        for op in operations(model)
+        if "FLOAT32" in op.types and op.name not in BORDERS and not re.search(ISLAND, op.output)
+    ]
 
 
 def mend_monotone(model: bytes) -> bytes:

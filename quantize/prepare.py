@@ -13,13 +13,17 @@ import numpy.typing as npt
 from boards.errors import UserError
 from models import data, examples, frontend
 from models.data.clips import Clip, Dataset
+from models.data.layouts import MADE
+from models.examples import Hearing
 from models.frontend import FrontEnd
+from models.fronts import Front
+from models.tasks import Floats, Truth
 from models.train import Recipe
+from quantize.cache import Cache
 from quantize.evaluate import DataRecord, Windows
-from quantize.stages import Progress, Work, digest, named, silent
+from quantize.stages import Progress, named, silent
 
-Floats = npt.NDArray[np.float32]
-Labels = npt.NDArray[np.int64]
+ALGORITHM = 1  # raise it when the same settings give other features
 SHORTEST, LONGEST = 1.0, 5.0  # seconds of one model input, when not asked for
 LOOKED_AT = 40  # clips whose length decides it
 
@@ -34,30 +38,35 @@ class Splits:
     test: Dataset
     record: DataRecord
 
+    def settings(self) -> dict[str, Any]:
+        """Return what decides them, as json types; where the data lies does not."""
+        return self.record.model_dump(mode="json", exclude={"source", "warnings"})
+
 
 @dataclass(frozen=True)
 class Examples:
     """Features for one front end: `versions` of the N training clips, one window of each validation clip."""
 
     x: Floats  # (N·versions, frames, features)
-    y: Labels
+    y: Truth  # (N·versions, …): see models.tasks
     versions: int
-    validation: tuple[Floats, Labels] | None
+    validation: tuple[Floats, Truth] | None
 
 
 def load(
     source: str, *, held_out: str | None, seed: int, clips_per_class: int | None, progress: Progress = silent
 ) -> Splits:
-    """Return the data set `source` (a folder, a csv, or `synthetic`), split.
+    """Return the data set `source` (a folder, a csv, or a name in models.data.layouts.MADE), split.
 
     Raises:
         UserError: the data cannot be read or split, or its test side is empty.
     """
-    synthetic = source == "synthetic"
-    if clips_per_class is not None and not synthetic:
+    count = clips_per_class
+    if source in MADE:
+        count = MADE[source][1] if count is None else count
+    elif count is not None:
         raise UserError(f"clips per class can be chosen for the synthetic set only, not for {source}")
-    options = {} if clips_per_class is None else {"clips_per_class": clips_per_class}
-    whole = data.load(source, progress=progress, **options)
+    whole = data.load(source, progress=progress, clips_per_class=count)
     train, validation, test = whole.split(held_out, seed)
     if not len(test):
         raise UserError(f"{whole.name}: no clip is left for the test: add recordings from other sources")
@@ -65,7 +74,7 @@ def load(
         source=source,
         name=whole.name,
         sha256=whole.sha256(),
-        clips_per_class=len(whole) // len(whole.labels) if synthetic else None,
+        clips_per_class=count,
         held_out=held_out,
         split_seed=seed,
         train=len(train),
@@ -83,33 +92,52 @@ def seconds(clips: Sequence[Clip], rate: int = 16_000) -> float:
     return float(np.clip(round(median * 2) / 2, SHORTEST, LONGEST))
 
 
+def versions(recipe: Recipe, clips: int) -> int:
+    """Return how many versions of so many clips the recipe uses in all its epochs."""
+    return min(recipe.versions(clips), recipe.epochs * -(-recipe.examples // clips))
+
+
 def training(
-    splits: Splits, fe: FrontEnd, recipe: Recipe, seed: int, work: Work, progress: Progress
+    splits: Splits,
+    front: Front,
+    hearing: Hearing,
+    recipe: Recipe,
+    seed: int,
+    cache: Cache,
+    progress: Progress,
 ) -> Examples:
-    """Return the features of training and validation for `fe`, in as many versions as `recipe` uses."""
-    clips = len(splits.train)
-    versions = min(recipe.versions(clips), recipe.epochs * -(-recipe.examples // clips))
-    sound = {"fe": asdict(fe), "versions": versions, "sound": asdict(recipe.sound)}
+    """Return the features of training and validation for `front`, in as many versions as `recipe` uses."""
+    clips = splits.train
+    count = versions(recipe, len(clips))
+    settings = {
+        **heard_by(splits, front, hearing),
+        "versions": count,
+        "sound": asdict(recipe.sound),
+        "seed": seed,
+    }
 
     def make() -> dict[str, npt.NDArray[Any]]:
-        x, y = examples.changed(
-            splits.train.clips,
-            fe,
-            versions,
-            recipe.sound,
-            seed,
-            splits.train.noise,
-            named(progress, "features for training"),
-        )
+        tell = named(progress, "features for training")
+        x = examples.changed(clips.clips, front, hearing, count, recipe.sound, seed, clips.noise, tell)
         if not len(splits.validation):
-            return {"x": x, "y": y}
-        vx, vy = examples.plain(splits.validation.clips, fe, named(progress, "features for validation"))
-        return {"x": x, "y": y, "vx": vx, "vy": vy}
+            return {"x": x}
+        tell = named(progress, "features for validation")
+        return {"x": x, "vx": examples.plain(splits.validation.clips, front, hearing, tell)}
 
-    arrays = work.arrays(f"features-{digest(sound)[:8]}", make)
+    arrays = cache.arrays("features", settings, make)
     check_finite(arrays["x"])
-    validation = (arrays["vx"], arrays["vy"]) if "vx" in arrays else None
-    return Examples(arrays["x"], arrays["y"], versions, validation)
+    validation = (arrays["vx"], splits.validation.truth) if "vx" in arrays else None
+    return Examples(arrays["x"], np.concatenate([clips.truth] * count), count, validation)
+
+
+def heard_by(splits: Splits, front: Front, hearing: Hearing) -> dict[str, Any]:
+    """Return what decides the features of the clips as they are, as json types."""
+    return {
+        "algorithm": ALGORITHM,
+        "data": splits.settings(),
+        "front": repr(front),
+        "hearing": asdict(hearing),
+    }
 
 
 def check_finite(x: Floats) -> None:
@@ -120,7 +148,7 @@ def check_finite(x: Floats) -> None:
         )
 
 
-def test_windows(splits: Splits, fe: FrontEnd, work: Work, progress: Progress) -> Windows:
+def test_windows(splits: Splits, fe: FrontEnd, cache: Cache, progress: Progress) -> Windows:
     """Return the test clips in overlapping windows, as the fixed-point features that the device computes."""
 
     def make() -> dict[str, npt.NDArray[Any]]:
@@ -132,8 +160,22 @@ def test_windows(splits: Splits, fe: FrontEnd, work: Work, progress: Progress) -
             progress("features for the test", index + 1, len(splits.test))
         return {"values": np.stack(values), "owner": np.array(owner, np.int64)}
 
-    arrays = work.arrays(f"test-{digest(asdict(fe))[:8]}", make)
-    return Windows(arrays["values"], arrays["owner"], splits.test.classes)
+    settings = {"algorithm": ALGORITHM, "data": splits.settings(), "front": repr(fe)}
+    arrays = cache.arrays("test", settings, make)
+    return Windows(arrays["values"], arrays["owner"], splits.test.truth)
+
+
+def test_features(
+    splits: Splits, front: Front, hearing: Hearing, progress: Progress
+) -> tuple[Floats, npt.NDArray[np.int64]]:
+    """Return the test clips in overlapping windows as float features of any front end, and their owners."""
+    found, owner = [], []
+    for index, clip in enumerate(splits.test.clips):
+        for part in data.windows(clip.samples(hearing.rate), hearing.samples):
+            found.append(examples.heard(part, hearing, front))
+            owner.append(index)
+        progress("features for the teacher's test", index + 1, len(splits.test))
+    return np.stack(found), np.array(owner, np.int64)
 
 
 def same_file(path: Path) -> str:

@@ -17,7 +17,8 @@ from models.blocks import cost
 from models.blocks.groups import Group, Slice
 from models.checkpoint import copied
 from models.registry import Family
-from models.train import Floats, Labels, Progress, Recipe, gradients, nothing
+from models.tasks import Floats, Truth
+from models.train import Progress, Recipe, gradients, nothing
 from quantize.distil import MIX, Mix, Teacher, distil, heard
 
 Kept = NDArray[np.intp]
@@ -41,8 +42,8 @@ def prune(
     config: Any,
     net: Any,
     x: Floats,
-    y: Labels,
-    validation: tuple[Floats, Labels] | None = None,
+    y: Truth,
+    validation: tuple[Floats, Truth] | None = None,
     *,
     teacher: Teacher | None = None,
     keep: float = 0.7,
@@ -95,7 +96,7 @@ def prune(
     return result
 
 
-def cut(family: Family, config: Any, net: Any, x: Floats, y: Labels, wanted: Mapping[str, int]) -> Pruned:
+def cut(family: Family, config: Any, net: Any, x: Floats, y: Truth, wanted: Mapping[str, int]) -> Pruned:
     """Return `net` with `wanted[field]` units in each group named there, without any training.
 
     The number is rounded up to the group's multiple and never falls below its minimum.
@@ -188,11 +189,11 @@ def _check(groups: Sequence[Group], weights: Mapping[str, NDArray[Any]], family:
                 )
 
 
-def _slopes(net: Any, x: Floats, y: Labels) -> list[dict[str, NDArray[Any]]]:
-    """Return the gradients of the cross-entropy, by weight, of batches spread over the examples."""
+def _slopes(net: Any, x: Floats, y: Truth) -> list[dict[str, NDArray[Any]]]:
+    """Return the gradients of the task's loss, by weight, of batches spread over the examples."""
     picked = np.linspace(0, len(x) - 1, min(SAMPLE, len(x))).astype(np.intp)
     parts = np.array_split(picked, ceil(len(picked) / BATCH))
-    return gradients(net, ((x[part], y[part]) for part in parts))
+    return gradients(net, [(x[part], y[part]) for part in parts])
 
 
 def _transfer(groups: Sequence[Group], kept: Mapping[str, Kept], weights: dict[str, Any], small: Any) -> None:

@@ -21,12 +21,14 @@ SHRINK = 0.01  # of the way that a range goes back to the batch's per step
 LEVELS = 255  # steps of int8
 MOVING = (
     "Reshape",
+    "FrameReshape",
     "Permute",
     "Flatten",
     "Dropout",
     "Identity",
     "Transpose",
     "MaxPooling2D",
+    "Split",
     "Max",
     "InputLayer",
 )

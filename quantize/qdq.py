@@ -1,7 +1,11 @@
-"""Q/DQ ONNX for TensorRT from the same float net: symmetric int8, per-channel weights, float bias."""
+"""Q/DQ ONNX for TensorRT from the same float net: symmetric int8, per-channel weights, float bias.
+
+Float islands (see quantize.int8) have no pairs inside.
+"""
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +16,7 @@ import numpy.typing as npt
 
 from boards.atomic import write
 from boards.errors import UserError
+from quantize.int8 import ISLAND
 from quantize.worker import Worker, borrowed
 
 Array = npt.NDArray[Any]
@@ -50,14 +55,16 @@ def convert(model: str, calibration: str, out: str) -> None:
     folder = Path(out).parent
     prepared, result = folder / "prepared.onnx", folder / "result.onnx"
     quant_pre_process(model, prepared, skip_symbolic_shape=True)  # static shapes need no symbolic inference
+    graph = onnx.load(prepared).graph
     quantize_static(
         prepared,
         result,
-        _reader(onnx.load(model).graph.input[0].name, np.load(calibration, allow_pickle=False)),
+        _reader(graph.input[0].name, np.load(calibration, allow_pickle=False)),
         quant_format=QuantFormat.QDQ,
         per_channel=True,
         activation_type=QuantType.QInt8,
         weight_type=QuantType.QInt8,
+        nodes_to_exclude=[node.name for node in graph.node if re.search(ISLAND, node.name)],
         extra_options=OPTIONS,
     )
     refuse_asymmetric(onnx.load(result))

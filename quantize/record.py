@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from importlib import metadata
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,22 +12,21 @@ import numpy.typing as npt
 
 from firmware.compiler import interp, read_tflite
 from firmware.compiler.graph import Graph
-from models import frontend, train
+from models import frontend, tasks, train
 from models.blocks import cost
-from quantize import bundle, evaluate
+from quantize import bundle, evaluate, versions
 from quantize.bundle import Bundle, Provenance, Tensor
 from quantize.deploy import Files
-from quantize.evaluate import Evaluation, Facts, Stage, Windows
+from quantize.evaluate import Evaluation, Facts, Stage, ValueEvaluation, ValueStage, Windows
 from quantize.stages import Net, Progress
 from quantize.teachers import Teacher
 
 if TYPE_CHECKING:
-    from quantize.compress import Job
+    from quantize.jobs import Job
 
 Array = npt.NDArray[Any]
 EXPECTED = 8  # inputs whose exact outputs travel with the bundle
 LICENCE = "Apache-2.0"
-PACKAGES = ("ai-edge-quantizer", "earkit", "keras", "numpy", "tensorflow")
 EXACT = "firmware.compiler.interp, bit-exact with TFLM"
 JUDGED = 32  # test windows that the exact interpreter takes between two reports of progress
 
@@ -42,34 +38,38 @@ def evaluation(
     files: Files,
     test: Windows,
     progress: Progress,
-) -> Evaluation:
+) -> Evaluation | ValueEvaluation:
     """Return `eval.json`: teacher, nets in their order, then the int8 model, all on the same test clips."""
     labels = job.splits.labels
-    stages = [*_teacher_stage(teacher, labels), *_net_stages(job, nets, test)]
+    stages = float_stages(job, teacher, nets, test)
     facts = Facts(stages[-1].parameters, stages[-1].macs, EXACT)
     if files.ptq is not None:
-        outputs = exact(files.ptq, test, progress)
+        outputs = answers(files.ptq, test, progress)
         stages.append(evaluate.stage("ptq", "int8 without QAT", facts, test, outputs, labels))
-    outputs = exact(files.int8_model, test, progress)
+    outputs = answers(files.int8_model, test, progress)
     what = f"{job.family.card.name} {job.size}, int8"
     stages.append(evaluate.stage("int8", what, facts, test, outputs, labels))
-    return Evaluation(
-        data=job.splits.record,
-        labels=labels,
-        stages=tuple(stages),
-        confusion=evaluate.confusion(test, outputs, len(labels)),
-        qat=files.qat,
-    )
+    known: dict[str, Any] = {"data": job.splits.record, "labels": labels, "stages": stages, "qat": files.qat}
+    if tasks.of(test.truth) is tasks.VALUES:
+        return ValueEvaluation(**known)
+    return Evaluation(confusion=evaluate.confusion(test, outputs, len(labels)), **known)
 
 
-def _teacher_stage(teacher: Teacher | None, labels: tuple[str, ...]) -> list[Stage]:
+def float_stages(
+    job: Job, teacher: Teacher | None, nets: Mapping[str, Net | None], test: Windows
+) -> list[Stage | ValueStage]:
+    """Return the records of the teacher and of nets, in their order, in float."""
+    return [*_teacher_stage(teacher, job.splits.labels), *_net_stages(job, nets, test)]
+
+
+def _teacher_stage(teacher: Teacher | None, labels: tuple[str, ...]) -> list[Stage | ValueStage]:
     if teacher is None or teacher.test_outputs is None:
         return []
     facts = Facts(teacher.parameters, teacher.macs, teacher.runtime)
     return [evaluate.stage("full", teacher.what, facts, teacher.test, teacher.test_outputs, labels)]
 
 
-def _net_stages(job: Job, nets: Mapping[str, Net | None], test: Windows) -> list[Stage]:
+def _net_stages(job: Job, nets: Mapping[str, Net | None], test: Windows) -> list[Stage | ValueStage]:
     x, labels = frontend.to_float(test.values), job.splits.labels
     what = f"{job.family.card.name} {job.size}, float"
     stages = []
@@ -78,6 +78,15 @@ def _net_stages(job: Job, nets: Mapping[str, Net | None], test: Windows) -> list
             facts = Facts(cost.parameters(net.model), cost.macs(net.model), "keras")
             stages.append(evaluate.stage(name, what, facts, test, train.predict(net.model, x), labels))
     return stages
+
+
+def answers(model: bytes, test: Windows, progress: Progress) -> Array:
+    """Return what the device will say (windows, outputs): int8 of classes, the values of targets."""
+    outputs = exact(model, test, progress)
+    if tasks.of(test.truth) is tasks.CLASSES:
+        return outputs
+    graph = read_tflite.read(model, bundle.MODEL)
+    return _tensor(graph, graph.outputs[0]).real(outputs)
 
 
 def exact(model: bytes, test: Windows, progress: Progress) -> Array:
@@ -98,7 +107,9 @@ def as_inputs(graph: Graph, values: Array) -> Array:
     return frontend.quantise(values, tensor.scale, tensor.zero_point).reshape(len(values), *tensor.shape[1:])
 
 
-def contents(files: Files, calibration: Array, test: Windows, judged: Evaluation) -> dict[str, bytes]:
+def contents(
+    files: Files, calibration: Array, test: Windows, judged: Evaluation | ValueEvaluation
+) -> dict[str, bytes]:
     """Return the files of the bundle by name."""
     graph = read_tflite.read(files.int8_model, bundle.MODEL)
     spread = np.unique(np.linspace(0, len(test.values) - 1, EXPECTED).round().astype(int))
@@ -122,7 +133,7 @@ def manifest(job: Job, net: Net, files: Files) -> Bundle:
     return Bundle(
         family=job.family.card.name,
         size=job.size,
-        task=job.family.card.task,
+        task=job.task,
         labels=job.splits.labels,
         sample_rate=job.fe.sample_rate,
         frontend=job.fe,
@@ -136,9 +147,9 @@ def manifest(job: Job, net: Net, files: Files) -> Bundle:
             held_out=job.splits.record.held_out,
             seed=job.seed,
             settings_sha256=job.digest,
-            git_revision=git_revision(),
+            git_revision=versions.git_revision(),
             teacher=job.teacher,
-            versions=versions(),
+            versions=versions.packages(),
             created=datetime.now(UTC).isoformat(timespec="seconds"),
         ),
     )
@@ -149,18 +160,3 @@ def _tensor(graph: Graph, index: int) -> Tensor:
     assert tensor.quantisation is not None  # int8.refuse_float has looked
     scale, zero_point = tensor.quantisation.scale[0], tensor.quantisation.zero_point[0]
     return Tensor(name=tensor.name, shape=tensor.shape, scale=float(scale), zero_point=int(zero_point))
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of the packages that decide the result."""
-    return {name: metadata.version(name) for name in PACKAGES}
-
-
-def git_revision() -> str | None:
-    """Return the commit of this checkout, None outside one."""
-    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--verify", "--quiet", "HEAD"]
-    try:
-        found = subprocess.run(command, capture_output=True, text=True, check=False, timeout=10)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return found.stdout.strip() or None

@@ -72,22 +72,24 @@ class Work:
 
         def make() -> Mapping[str, Array]:
             fresh.append(train())
-            return _packed(fresh[0])
+            return packed(fresh[0])
 
         arrays = self.arrays(stage, make)
-        return fresh[0] if fresh else _unpacked(arrays, build)
+        return fresh[0] if fresh else unpacked(arrays, build)
 
     def done(self) -> None:
         """Remove the whole work folder: the result is in place."""
         shutil.rmtree(self._root, ignore_errors=True)
 
 
-def _packed(net: Net) -> dict[str, Array]:
+def packed(net: Net) -> dict[str, Array]:
+    """Return a net as arrays."""
     weights = {f"weight{i}": np.array(v) for i, v in enumerate(net.model.variables)}
     return {"config": np.array(json.dumps(net.config)), **weights}
 
 
-def _unpacked(arrays: Mapping[str, Array], build: Callable[[dict[str, Any]], Any]) -> Net:
+def unpacked(arrays: Mapping[str, Array], build: Callable[[dict[str, Any]], Any]) -> Net:
+    """Return the net that was packed, built from its stored config."""
     config = json.loads(str(arrays["config"]))
     model = build(config)
     for i, variable in enumerate(model.variables):

@@ -1,9 +1,14 @@
-"""Teachers: a larger size of the family trained on the same clips, a file, or none."""
+"""Teachers: a size of any family trained on the same clips, several of them, a file, or none.
+
+Trained teachers are kept in the user's cache folder (see quantize.cache), so that many students share one.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +16,24 @@ import numpy as np
 import numpy.typing as npt
 
 from boards.errors import UserError
-from models import checkpoint, frontend, train
+from models import frontend, registry, train
 from models.blocks import cost
-from models.registry import Family, to_dict
-from quantize import int8, prepare, qdq
+from models.examples import Hearing
+from models.registry import Family
+from models.tasks import Floats
+from models.train import Recipe
+from quantize import int8, prepare, qdq, stored_teacher, versions
+from quantize.cache import Cache
 from quantize.evaluate import Windows
 from quantize.prepare import Splits
-from quantize.stages import Net, Progress, Work, named
+from quantize.stages import Net, Progress, named, packed, unpacked
 
-Floats = npt.NDArray[np.float32]
 NONE = "none"
 FILES = (".keras", ".onnx", ".tflite", ".npz")
+FORM = re.compile(r"(?:(?P<family>\w+)/)?(?P<size>[\w.-]+?)(?:\*(?P<count>\d+))?")
+MOST = 16  # teachers at once
+ALGORITHM = 1  # raise it when the same settings train another teacher
+SOURCES = ("train.py", "examples.py", "colour.py", "tasks.py", "data/augment.py", "data/windows.py")
 
 
 @dataclass(frozen=True)
@@ -40,47 +52,190 @@ class Teacher:
     runtime: str = "keras"
 
 
-def identity(family: Family, size: str, teacher: str | Path | None) -> str:
-    """Return a name for settings: a size of the family, `none`, or `file <suffix> <SHA-256>`.
+@dataclass(frozen=True)
+class Trained:
+    """A size of a family that is trained to teach, `count` times with different seeds: their mean teaches."""
 
-    Without a wish it is what the recipe of `size` says, if that is larger than `size`, else `none`.
+    family: str
+    size: str
+    count: int = 1
+
+    def __str__(self) -> str:
+        return f"{self.family}/{self.size}" + (f"*{self.count}" if self.count > 1 else "")
+
+    @property
+    def words(self) -> str:
+        """Return how a table calls it."""
+        return f"{self.family} {self.size}" + (f", mean of {self.count}" if self.count > 1 else "")
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What decides a trained teacher beside who it is: the clips, the sound they give, seed and epochs."""
+
+    splits: Splits
+    hearing: Hearing
+    seconds: float  # of sound in one input
+    seed: int
+    epochs: int | None  # at most
+
+    def recipe(self, who: Trained) -> Recipe:
+        """Return how `who` is trained."""
+        own = registry.load(who.family).recipes[who.size]
+        return own if self.epochs is None else replace(own, epochs=min(self.epochs, own.epochs))
+
+    def settings(self, who: Trained, seed: int) -> dict[str, Any]:
+        """Return everything that decides one net, as json types."""
+        family = registry.load(who.family)
+        return {
+            "algorithm": ALGORITHM,
+            "family": who.family,
+            "size": who.size,
+            "config": registry.to_dict(family.config(who.size, seconds=self.seconds)),
+            "recipe": repr(self.recipe(who)),
+            "data": self.splits.settings(),
+            "hearing": asdict(self.hearing),
+            "features": prepare.ALGORITHM,
+            "seed": seed,
+            "code": _code(who.family),
+            "versions": versions.packages(),
+        }
+
+
+def _code(family: str) -> str:
+    """Return the SHA-256 of the files that say what a net of `family` is and how it is trained."""
+    whole, own = hashlib.sha256(), (registry.HERE / f"{family}.py").read_text(encoding="utf-8")
+    blocks = [path for path in sorted((registry.HERE / "blocks").glob("*.py")) if path.stem in own]
+    whole.update(own.encode())
+    for path in (*(registry.HERE / name for name in SOURCES), *blocks):
+        whole.update(path.read_bytes())
+    return whole.hexdigest()
+
+
+def parse(text: str, family: str) -> Trained | None:
+    """Return whom `text` (SIZE, FAMILY/SIZE or FAMILY/SIZE*COUNT) names, None if it has another form.
+
+    Raises:
+        UserError: there is no such family or size, or the count is out of range.
+    """
+    found = FORM.fullmatch(text)
+    if found is None or (found["family"] is None and found["size"] not in registry.card(family).sizes):
+        return None
+    who = Trained(found["family"] or family, found["size"], int(found["count"] or 1))
+    sizes = registry.card(who.family).sizes
+    if who.size not in sizes:
+        raise UserError(f"teacher {text}: {who.family} has no size {who.size!r}; known: {', '.join(sizes)}")
+    if not 1 <= who.count <= MOST:
+        raise UserError(f"teacher {text}: 1 to {MOST} teachers can teach together")
+    return who
+
+
+def identity(family: Family, size: str, teacher: str | Path | None) -> str:
+    """Return a name for settings: FAMILY/SIZE[*COUNT], `none`, or `file <suffix> <SHA-256>`.
+
+    Without a wish it is what the recipe of `size` says, or `none` where that is a size of the family that
+    is not larger.
 
     Raises:
         UserError: neither a size nor a file of a known kind.
     """
-    sizes = family.card.sizes
+    name, sizes = family.card.name, family.card.sizes
     if teacher is None:
-        own = family.recipes[size].teacher
-        larger = own in sizes and sizes[own].parameters > sizes[size].parameters
-        return own if larger else NONE
-    if str(teacher) == NONE or str(teacher) in family.sizes:
-        return str(teacher)
+        own = parse(family.recipes[size].teacher, name)
+        if own is None or (own.family == name and sizes[own.size].parameters <= sizes[size].parameters):
+            return NONE
+        return str(own)
     path = Path(teacher)
+    if str(teacher) == NONE:
+        return NONE
     if path.suffix not in FILES:
-        raise UserError(
-            f"teacher {teacher}: give {', '.join((*sizes, NONE))}, or a file that ends in {', '.join(FILES)}"
-        )
+        who = parse(str(teacher), name)
+        if who is None:
+            raise UserError(
+                f"teacher {teacher}: give {', '.join((*sizes, NONE))}, FAMILY/SIZE, or a file that ends in "
+                f"{', '.join(FILES)}"
+            )
+        return str(who)
     return f"file {path.suffix} {prepare.same_file(path)}"
 
 
 def trained(
-    family: Family,
-    config: Any,
-    size: str,
-    splits: Splits,
-    student_recipe: train.Recipe,
-    recipe: train.Recipe,
-    seed: int,
-    work: Work,
-    progress: Progress,
+    who: Trained, lesson: Lesson, student: Recipe, kept: Cache, features: Cache, progress: Progress
 ) -> Teacher:
-    """Return the family's `size`, trained on the training clips; it hears them as the student will."""
-    fe = family.frontend(config)
-    classes = len(splits.labels)
-    own = prepare.training(splits, fe, recipe, seed, work, progress)
+    """Return what `who`, trained on the training clips, says of them as the student will hear them.
 
-    def learn() -> Net:
-        net = train.seeded(lambda: family.net(config, classes), seed)
+    Args:
+        who: which family and size, and how many.
+        lesson: the clips and the seed; seeds of several teachers follow one another.
+        student: its recipe says in which versions it will hear the clips.
+        kept: where trained teachers and what they say are kept.
+        features: where features are kept.
+        progress: told about every stage.
+    """
+    parts = [_one(who, lesson, lesson.seed + i, student, kept, features, progress) for i in range(who.count)]
+    first = parts[0]
+    test = Windows(np.zeros((len(first["owner"]), 1, 1), np.int32), first["owner"], lesson.splits.test.truth)
+    return Teacher(
+        f"{who.words}, trained here",
+        np.mean([part["logits"] for part in parts], axis=0, dtype=np.float32),
+        test,
+        np.mean([part["test"] for part in parts], axis=0, dtype=np.float32),
+        int(first["cost"][0]) * who.count,
+        int(first["cost"][1]) * who.count,
+    )
+
+
+def _one(
+    who: Trained,
+    lesson: Lesson,
+    seed: int,
+    student: Recipe,
+    kept: Cache,
+    features: Cache,
+    progress: Progress,
+) -> dict[str, npt.NDArray[Any]]:
+    """Return one teacher's `logits`, `test` outputs and their `owner`, and `cost` (parameters, MACs)."""
+    settings = lesson.settings(who, seed)
+    count = prepare.versions(student, len(lesson.splits.train))
+    heard = {**settings, "heard": {"versions": count, "sound": asdict(student.sound), "seed": lesson.seed}}
+    family = registry.load(who.family)
+    front = family.frontend(family.config(who.size, seconds=lesson.seconds))
+
+    def answer() -> dict[str, npt.NDArray[Any]]:
+        net = _net(family, who, lesson, seed, settings, kept, features, progress)
+        x = prepare.training(lesson.splits, front, lesson.hearing, student, lesson.seed, features, progress).x
+        test, owner = prepare.test_features(lesson.splits, front, lesson.hearing, progress)
+        progress("hear the teacher", 0, 1)
+        said: dict[str, npt.NDArray[Any]] = {
+            "logits": train.predict(net, x),
+            "test": train.predict(net, test),
+            "owner": owner,
+        }
+        progress("hear the teacher", 1, 1)
+        return {**said, "cost": np.array([cost.parameters(net), cost.macs(net)])}
+
+    return kept.arrays("said", heard, answer)
+
+
+def _net(
+    family: Family,
+    who: Trained,
+    lesson: Lesson,
+    seed: int,
+    settings: dict[str, Any],
+    kept: Cache,
+    features: Cache,
+    progress: Progress,
+) -> Any:
+    recipe, config = lesson.recipe(who), family.config(who.size, seconds=lesson.seconds)
+    outputs, epochs = len(lesson.splits.labels), kept.path("net", settings, "epochs.npz")
+    fresh: list[Net] = []
+
+    def learn() -> dict[str, npt.NDArray[Any]]:
+        own = prepare.training(
+            lesson.splits, family.frontend(config), lesson.hearing, recipe, lesson.seed, features, progress
+        )
+        net = train.seeded(lambda: family.net(config, outputs), seed)
         train.fit_on_arrays(
             net,
             own.x,
@@ -89,51 +244,39 @@ def trained(
             recipe=recipe,
             seed=seed,
             versions=own.versions,
-            checkpoint=work.epochs("teacher"),
-            progress=named(progress, f"train the teacher ({size})"),
+            checkpoint=epochs,
+            progress=named(progress, f"train the teacher ({who.family} {who.size})"),
         )
-        return Net(net, to_dict(config))
+        fresh.append(Net(net, registry.to_dict(config)))
+        return packed(fresh[0])
 
-    net = work.net("teacher", lambda c: family.net(family.from_dict(c), classes), learn).model
-    heard = prepare.training(splits, fe, student_recipe, seed, work, progress)
-    test = prepare.test_windows(splits, fe, work, progress)
-    return Teacher(
-        f"{family.card.name} {size}, trained here",
-        train.predict(net, heard.x),
-        test,
-        train.predict(net, frontend.to_float(test.values)),
-        cost.parameters(net),
-        cost.macs(net),
-    )
+    arrays = kept.arrays("net", settings, learn)
+    epochs.unlink(missing_ok=True)
+    if fresh:
+        return fresh[0].model
+    return unpacked(arrays, lambda values: family.net(family.from_dict(values), outputs)).model
 
 
 def opened(path: Path) -> Callable[[Floats], Floats] | dict[str, npt.NDArray[Any]]:
-    """Return what hears in the file `path`, or the `names` and `logits` of an .npz.
+    """Return what hears in the file `path`, or the arrays of an .npz (see quantize.stored_teacher).
 
     Raises:
         UserError: the file is damaged or holds something else.
     """
-    if path.suffix != ".npz":
-        return HEARING[path.suffix](path)
-    arrays = checkpoint.read(path)
-    if set(arrays) != {"names", "logits"} or len(arrays["names"]) != len(arrays["logits"]):
-        raise UserError(
-            f"{path}: needs `names` (N) and `logits` (N, classes), it has {', '.join(sorted(arrays))}"
-        )
-    return arrays
+    return stored_teacher.read(path) if path.suffix == ".npz" else HEARING[path.suffix](path)
 
 
 def from_file(path: Path, splits: Splits, x: Floats, test: Windows) -> Teacher:
-    """Return the teacher in a file, which must take the student's features.
-
-    `.npz` holds `names` (of training clips) and `logits` (N, classes) instead of a model.
+    """Return the teacher in a file: a model that takes the student's features, or an .npz of what one said.
 
     Raises:
         UserError: the file is damaged, or its shapes do not fit.
     """
     hear = opened(path)
     if isinstance(hear, dict):
-        return Teacher(f"{path.name}, logits", _stored(path, hear, splits, len(x)), test, None)
+        stored = stored_teacher.hear(path, hear, splits)
+        times = len(x) // len(stored.logits)
+        return Teacher(stored.what, np.tile(stored.logits, (times, 1)), stored.test, stored.test_outputs)
     try:
         logits = hear(x)
         outputs = hear(frontend.to_float(test.values))
@@ -147,15 +290,6 @@ def from_file(path: Path, splits: Splits, x: Floats, test: Windows) -> Teacher:
             f"{path}: gives outputs {logits.shape[1:]}, the data has {len(splits.labels)} classes"
         )
     return Teacher(path.name, logits, test, outputs, runtime=path.suffix[1:])
-
-
-def _stored(path: Path, arrays: Mapping[str, npt.NDArray[Any]], splits: Splits, count: int) -> Floats:
-    row = {str(name): index for index, name in enumerate(arrays["names"])}
-    missing = [clip.name for clip in splits.train.clips if clip.name not in row]
-    if missing:
-        raise UserError(f"{path}: has no logits of {len(missing)} training clips, the first is {missing[0]}")
-    rows = arrays["logits"][[row[clip.name] for clip in splits.train.clips]].astype(np.float32)
-    return np.tile(rows, (count // len(rows), 1))
 
 
 def _keras(path: Path) -> Callable[[Floats], Floats]:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -28,9 +28,15 @@ class Worker:
     a fresh process. A context manager: leaving it ends the process.
     """
 
-    def __init__(self, preload: Sequence[str] = (), limit_s: float = LIMIT_S) -> None:
+    def __init__(
+        self,
+        preload: Sequence[str] = (),
+        limit_s: float = LIMIT_S,
+        variables: Mapping[str, str] | None = None,
+    ) -> None:
         self._preload = tuple(preload)
         self._limit_s = limit_s
+        self._variables = dict(variables or {})  # of its environment
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (closed in close)
         self._process = self._start()
 
@@ -101,6 +107,7 @@ class Worker:
     def _start(self) -> subprocess.Popen[str]:
         environment = dict(os.environ, PYTHONPATH=_path(), PYTHONSAFEPATH="1", KERAS_BACKEND="tensorflow")
         environment.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+        environment.update(self._variables)
         return subprocess.Popen(
             [sys.executable, "-m", "quantize.worker", *self._preload],
             stdin=subprocess.PIPE,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from boards.errors import UserError
-from models import train
+from models import tasks, train
 from models.blocks import cost
 from models.checkpoint import copied
 from models.train import Recipe
@@ -63,9 +63,9 @@ def test_student_follows_the_teacher_where_labels_mislead() -> None:
     taught, misled = net(16, 3), net(16, 3)
     distil(taught, teacher, x, noise, recipe=RECIPE, seed=0, mix=Mix(labels=0.0))
     distil(misled, teacher, x, noise, recipe=RECIPE, seed=0, mix=Mix(labels=1.0))
-    followed = train.accuracy(train.predict(taught, test), truth)
+    followed = tasks.accuracy(train.predict(taught, test), truth)
     assert followed > 0.8
-    assert followed > train.accuracy(train.predict(misled, test), truth) + 0.3
+    assert followed > tasks.accuracy(train.predict(misled, test), truth) + 0.3
 
 
 def test_features_are_matched_and_the_projection_dropped() -> None:
@@ -78,7 +78,7 @@ def test_features_are_matched_and_the_projection_dropped() -> None:
     assert cost.parameters(student) == FRAMES * BANDS * 5 + 5 + 5 * CLASSES + CLASSES
     assert history.loss[-1] < history.loss[0]
     assert not np.array_equal(before[0], copied(student.variables[0]))
-    best = train.cross_entropy(train.predict(student, x), y)
+    best = tasks.cross_entropy(train.predict(student, x), y)
     assert best == pytest.approx(min(history.validation_loss), rel=1e-4)
 
 

@@ -225,7 +225,14 @@ def build_of(**change: Any) -> Any:
     )
     graph = SimpleNamespace(tensors=[output], outputs=[0], nodes=[SimpleNamespace(op="FULLY_CONNECTED")])
     return SimpleNamespace(
-        **{"frontend": asdict(FE), "labels": LABELS, "graph": graph, "path": "build/x", "stream": None}
+        **{
+            "frontend": asdict(FE),
+            "labels": LABELS,
+            "graph": graph,
+            "path": "build/x",
+            "stream": None,
+            "task": None,
+        }
         | change
     )
 

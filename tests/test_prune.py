@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from boards.errors import UserError
-from models import registry, train
+from models import registry, tasks, train
 from models.blocks import cost
 from models.blocks.groups import Group, Slice
 from models.checkpoint import copied
@@ -134,7 +134,7 @@ def test_prunes_in_rounds_and_recovers() -> None:
     options: dict[str, Any] = {"keep": 0.5, "rounds": 2, "recipe": replace(recipe, epochs=3), "seed": 0}
     result = prune.prune(family, config, net, x, y, (x, y), **options)
     assert all(np.array_equal(a, copied(b)) for a, b in zip(before, net.variables, strict=True))
-    assert train.accuracy(train.predict(result.net, x), y) > 0.8
+    assert tasks.accuracy(train.predict(result.net, x), y) > 0.8
     assert result.parameters[1] < 0.6 * result.parameters[0] == 0.6 * cost.parameters(net)
     assert all(len(units) == 8 for units in result.kept.values())
     assert all(set(units) <= set(range(16)) for units in result.kept.values())

@@ -56,7 +56,8 @@ class Build:
     model: bytes  # the .tflite file
     frontend: dict[str, Any] | None
     stream: dict[str, Any] | None  # of a streaming model: see stream.Streamed.record()
-    labels: tuple[str, ...]
+    labels: tuple[str, ...]  # of the classes, or the names of a regression's targets
+    task: str | None  # of the bundle
     image: bytes  # the application, with its header
     boot: bytes  # the bootloader
     build_id: str  # 16 hexadecimal digits
@@ -153,6 +154,7 @@ def _read(
         frontend=record["frontend"],
         stream=record["stream"],
         labels=tuple(record["labels"]),
+        task=record.get("task"),
         image=(path / "firmware.bin").read_bytes(),
         boot=(path / "boot.bin").read_bytes(),
         build_id=record["build_id"],

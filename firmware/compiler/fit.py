@@ -14,12 +14,11 @@ from firmware.compiler import emit, ends
 from firmware.compiler.arenas import GUARD_BYTES
 from firmware.compiler.elf import Elf
 from firmware.compiler.graph import Graph
-from firmware.compiler.link_script import HANDOVER_BYTES, STACK_BYTES
+from firmware.compiler.link_script import HANDOVER_BYTES, STACK_BYTES, STATIC_BYTES
 from firmware.compiler.ops import OPS
 from firmware.compiler.plan import Plan
 from firmware.compiler.weights import Constant
 
-STATIC_BYTES = 8192  # kept free for the firmware's own data where arenas may also lie elsewhere
 OVERFLOW = re.compile(r"region '?`?(FLASH|RAM)'?:? .*?(\d+) bytes")
 
 

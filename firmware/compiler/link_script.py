@@ -9,6 +9,7 @@ from boards import BOOT_BYTES, Board
 from firmware.compiler.image import HEADER_BYTES
 
 STACK_BYTES = 8192  # at the bottom of RAM: an overflow leaves RAM and faults instead of spoiling data
+STATIC_BYTES = 8192  # kept free for the firmware's own data where arenas may also lie elsewhere
 HANDOVER_BYTES = 32  # at the top of RAM: survives a reset, the letter from the application to the bootloader
 
 _REGION = "    RAM{i} (rw) : ORIGIN = {origin:#010x}, LENGTH = {size:#x}\n"

@@ -1,4 +1,4 @@
-"""Attention encoder: learned positions, self-attention and feed-forward layers, as BERT has them."""
+"""Attention encoder: learned positions, self-attention and feed-forward layers, as BERT and ViT have them."""
 
 from __future__ import annotations
 
@@ -26,6 +26,9 @@ class Layer:
 class Encoder:
     """An encoder: model width, learned positions (0: none), layers, and how they compute.
 
+    `norm` is where LayerNorm stands: behind each sum (post: BERT), or before each sub-layer and once behind
+    the last layer (pre: ViT, Dosovitskiy et al. 2020, 2010.11929). deep is post with DeepNorm's weights
+    (Wang et al. 2022, 2203.00555): a sum is α·x + y, and values, outputs and the feed-forward start smaller.
     BERT has positions and segments. A depthwise convolution tells frames from their neighbours in fewer
     parameters, and does not learn where in a clip a sound happened to be (Chu et al. 2021, 2102.10882).
     """
@@ -38,6 +41,48 @@ class Encoder:
     activation: Literal["relu", "gelu", "sigmoid_gelu"] = "sigmoid_gelu"
     attention_bias: bool = True  # a bias of query, key and value
     dropout: float = 0.0
+    norm: Literal["post", "pre", "deep"] = "post"
+    epsilon: float = 1e-6  # of every LayerNorm
+
+    @property
+    def alpha(self) -> float:
+        """Return the weight of x in the sums of a post-norm layer: DeepNorm's (2·layers)^¼, or 1."""
+        return (2 * len(self.layers)) ** 0.25 if self.norm == "deep" else 1.0
+
+    @property
+    def beta(self) -> float:
+        """Return the gain of the first kernels that DeepNorm starts smaller: (8·layers)^-¼, or 1."""
+        return (8 * len(self.layers)) ** -0.25 if self.norm == "deep" else 1.0
+
+
+class Places:
+    """Where a layer lets something be added to it; here nothing is (see `models.blocks.adapters`).
+
+    All are called with the name of the layer, `layer1` …, while the net is built.
+    """
+
+    def before(self, x: Any, name: str) -> Any:
+        """Return the input of the layer; `x` is that of the plain encoder, (batch, frames, width)."""
+        return x
+
+    def projected(self, part: str, x: Any, y: Any, name: str) -> Any:
+        """Return the query, key or value of `x`; `y` is the plain one. Keys and values may be more frames."""
+        return y
+
+    def scored(self, x: Any, scores: Any, name: str) -> Any:
+        """Return the scores before the softmax; `scores` (batch, heads, frames, keys) are the plain ones."""
+        return scores
+
+    def attended(self, x: Any, y: Any, name: str) -> Any:
+        """Return what the attention adds to the sum; `y` is the plain output for the input `x`."""
+        return y
+
+    def fed(self, x: Any, y: Any, name: str) -> Any:
+        """Return what the feed-forward network adds to the sum; `y` is the plain output for `x`."""
+        return y
+
+
+PLAIN = Places()
 
 
 class Positions(layers.Layer):
@@ -76,34 +121,60 @@ def _bert() -> Any:
     return initializers.RandomNormal(stddev=0.02)
 
 
-def self_attention(x: Any, layer: Layer, bias: bool, name: str) -> Any:
+class FrameReshape(layers.Layer):
+    """Gives each frame another shape: (batch, frames, …) to (batch, frames, *shape), however many frames."""
+
+    def __init__(self, shape: tuple[int, ...], **kwargs: Any):
+        super().__init__(**kwargs)
+        self.shape = tuple(shape)
+
+    def call(self, x: Any) -> Any:
+        """Return `x` in the other shape."""
+        return ops.reshape(x, (-1, x.shape[1], *self.shape))
+
+    def get_config(self) -> dict[str, Any]:
+        """Return what rebuilds the layer."""
+        return {**super().get_config(), "shape": self.shape}
+
+
+def self_attention(
+    x: Any, layer: Layer, bias: bool, name: str, places: Places = PLAIN, gain: float = 1.0
+) -> Any:
     """Return multi-head self-attention of (batch, frames, width): softmax(QKᵀ/√d)V, then the output layer.
 
-    Vaswani et al. 2017, arXiv 1706.03762. 1/√d is in the query, so that int8 scores keep their range.
+    Vaswani et al. 2017, arXiv 1706.03762. 1/√d is in the query, so that int8 scores keep their range. The
+    kernels of values and output start `gain` times as large as usual.
     """
-    frames, width = x.shape[-2], x.shape[-1]
     inner = layer.heads * layer.head_width
 
-    def heads(part: str, axes: tuple[int, ...]) -> Any:
-        y = layers.Dense(inner, use_bias=bias, name=f"{name}_{part}")(x)
-        y = layers.Reshape((frames, layer.heads, layer.head_width), name=f"{name}_{part}_heads")(y)
-        return ops.transpose(y, axes)
+    def heads(part: str, axes: tuple[int, ...], start: float = 1.0) -> Any:
+        y = layers.Dense(inner, use_bias=bias, kernel_initializer=_glorot(start), name=f"{name}_{part}")(x)
+        y = places.projected(part, x, y, name)
+        shape = (layer.heads, layer.head_width)
+        return ops.transpose(FrameReshape(shape, name=f"{name}_{part}_heads")(y), axes)
 
     query = heads("query", (0, 2, 1, 3)) * (1 / sqrt(layer.head_width))
-    scores = ops.matmul(query, heads("key", (0, 2, 3, 1)))
-    mixed = ops.matmul(ops.softmax(scores, axis=-1), heads("value", (0, 2, 1, 3)))
-    joined = layers.Reshape((frames, inner), name=f"{name}_join")(ops.transpose(mixed, (0, 2, 1, 3)))
-    return layers.Dense(width, name=f"{name}_output")(joined)
+    scores = places.scored(x, ops.matmul(query, heads("key", (0, 2, 3, 1))), name)
+    mixed = ops.matmul(ops.softmax(scores, axis=-1), heads("value", (0, 2, 1, 3), gain))
+    joined = FrameReshape((inner,), name=f"{name}_join")(ops.transpose(mixed, (0, 2, 1, 3)))
+    return layers.Dense(x.shape[-1], kernel_initializer=_glorot(gain), name=f"{name}_output")(joined)
 
 
-def feed_forward(x: Any, layer: Layer, activation: str, name: str) -> Any:
-    """Return the position-wise network of `layer.ffn` hidden units."""
-    hidden = layers.Dense(layer.ffn, name=f"{name}_up")(x)
-    return layers.Dense(x.shape[-1], name=f"{name}_down")(ACTIVATIONS[activation](hidden))
+def feed_forward(x: Any, layer: Layer, activation: str, name: str, gain: float = 1.0) -> Any:
+    """Return the position-wise network of `layer.ffn` hidden units; `gain` is of the first kernels."""
+    hidden = layers.Dense(layer.ffn, kernel_initializer=_glorot(gain), name=f"{name}_up")(x)
+    hidden = ACTIVATIONS[activation](hidden)
+    return layers.Dense(x.shape[-1], kernel_initializer=_glorot(gain), name=f"{name}_down")(hidden)
+
+
+def _glorot(gain: float) -> Any:
+    from keras import initializers
+
+    return initializers.VarianceScaling(gain**2, "fan_avg", "uniform")
 
 
 def encode(x: Any, encoder: Encoder) -> Any:
-    """Return (batch, frames, width) of (batch, frames, bands): embedding, then post-norm layers as in BERT.
+    """Return (batch, frames, width) of (batch, frames, bands): embedding as in BERT, then the layers.
 
     Devlin et al. 2018, arXiv 1810.04805.
     """
@@ -112,15 +183,44 @@ def encode(x: Any, encoder: Encoder) -> Any:
         x = x + layers.DepthwiseConv1D(encoder.context, padding="same", name="embed_context")(x)
     if encoder.positions:
         x = Positions(encoder.positions, encoder.segments, name="embed_position")(x)
-    x = LayerNorm(name="embed_norm")(x)
+    if encoder.norm != "pre":
+        x = LayerNorm(encoder.epsilon, name="embed_norm")(x)
     x = layers.Dropout(encoder.dropout, name="embed_dropout")(x)
+    return transformer(x, encoder)
+
+
+def transformer(x: Any, encoder: Encoder, places: Places = PLAIN, prefix: str = "") -> Any:
+    """Return (batch, frames, width) behind `layer1` … and, where pre-norm, a last LayerNorm `norm`.
+
+    All names begin with `prefix`, where a net has a second transformer.
+    """
+    build = {"post": _post_norm, "deep": _post_norm, "pre": _pre_norm}[encoder.norm]
     for number, layer in enumerate(encoder.layers, 1):
-        name = f"layer{number}"
-        y = self_attention(x, layer, encoder.attention_bias, name)
-        x = LayerNorm(name=f"{name}_norm1")(x + layers.Dropout(encoder.dropout, name=f"{name}_dropout1")(y))
-        y = feed_forward(x, layer, encoder.activation, name)
-        x = LayerNorm(name=f"{name}_norm2")(x + layers.Dropout(encoder.dropout, name=f"{name}_dropout2")(y))
-    return x
+        name = f"{prefix}layer{number}"
+        x = build(places.before(x, name), layer, encoder, name, places)
+    return LayerNorm(encoder.epsilon, name=f"{prefix}norm")(x) if encoder.norm == "pre" else x
+
+
+def _post_norm(x: Any, layer: Layer, encoder: Encoder, name: str, places: Places) -> Any:
+    y = self_attention(x, layer, encoder.attention_bias, name, places, encoder.beta)
+    y = layers.Dropout(encoder.dropout, name=f"{name}_dropout1")(places.attended(x, y, name))
+    x = LayerNorm(encoder.epsilon, name=f"{name}_norm1")(_sum(x, y, encoder.alpha))
+    y = places.fed(x, feed_forward(x, layer, encoder.activation, name, encoder.beta), name)
+    y = layers.Dropout(encoder.dropout, name=f"{name}_dropout2")(y)
+    return LayerNorm(encoder.epsilon, name=f"{name}_norm2")(_sum(x, y, encoder.alpha))
+
+
+def _sum(x: Any, y: Any, alpha: float) -> Any:
+    return x + y if alpha == 1.0 else alpha * x + y
+
+
+def _pre_norm(x: Any, layer: Layer, encoder: Encoder, name: str, places: Places) -> Any:
+    y = LayerNorm(encoder.epsilon, name=f"{name}_norm1")(x)
+    y = places.attended(y, self_attention(y, layer, encoder.attention_bias, name, places), name)
+    x = x + layers.Dropout(encoder.dropout, name=f"{name}_dropout1")(y)
+    y = LayerNorm(encoder.epsilon, name=f"{name}_norm2")(x)
+    y = places.fed(y, feed_forward(y, layer, encoder.activation, name), name)
+    return x + layers.Dropout(encoder.dropout, name=f"{name}_dropout2")(y)
 
 
 def encoder_groups(encoder: Encoder, path: str) -> tuple[Group, ...]:

@@ -7,6 +7,9 @@ from typing import Any
 import keras
 from keras import layers, ops
 
+from models.frontend import FrontEnd
+from models.fronts import Front
+
 
 def bands(x: Any, affine: bool) -> Any:
     """Return (batch, frames, bands) with zero mean and unit variance in each band over the training data.
@@ -15,6 +18,15 @@ def bands(x: Any, affine: bool) -> Any:
     the layer has statistics only, which are not parameters. `models.train.adapt` sets them.
     """
     return layers.BatchNormalization(momentum=0.9, epsilon=1e-5, center=affine, scale=affine, name="bn0")(x)
+
+
+def incoming(front: Front) -> tuple[Any, Any]:
+    """Return the input `features` of a net, and what its first layer takes: of log-mel, each band normalised.
+
+    What an official front end gives is normalised already.
+    """
+    features = keras.Input((front.frames, front.features), name="features")
+    return features, bands(features, affine=False) if isinstance(front, FrontEnd) else features
 
 
 class LayerNorm(layers.Layer):

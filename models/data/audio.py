@@ -34,6 +34,17 @@ def read_audio(path: Path | str, rate: int, seconds: float | None = None) -> Sam
     return np.concatenate(list(blocks(path, rate, seconds)))
 
 
+def resampled(samples: Samples, rate: int, wanted: int) -> Samples:
+    """Return int16 samples of `rate` Hz at `wanted` Hz, by soxr (HQ); the same array where they are equal."""
+    import soxr
+
+    if rate == wanted:
+        return samples
+    return _to_int16(
+        soxr.resample(samples.astype(np.float32) / np.float32(32_768), rate, wanted, quality="HQ")
+    )
+
+
 def blocks(path: Path | str, rate: int, seconds: float | None = None) -> Iterator[Samples]:
     """Yield a file as `read_audio` does, in pieces of a few seconds, so that an hour needs no more memory."""
     import soxr

@@ -31,12 +31,13 @@ class Clip:
     """One labelled recording; its samples are read (or made) when asked for."""
 
     name: str  # path inside the data set, with forward slashes; the same on every machine
-    label: int  # index into the data set's labels
+    label: int  # index into the data set's labels; 0 where it has targets
     group: str  # speaker or source recording: never on both sides of a split
     read: Callable[[int], Samples] = field(repr=False, compare=False)  # rate in Hz -> mono int16
     path: Path | None = None  # None: made, not read
     fold: str = ""  # what `held_out` names: a fold's number, a speaker, a room
     subset: Subset = ""  # the side that the data set itself prescribes
+    values: tuple[float, ...] = ()  # of each target, where the data set has targets instead of classes
 
     def samples(self, rate: int = 16_000) -> Samples:
         """Return the clip as mono int16, shape (samples,), at `rate` Hz.
@@ -49,7 +50,10 @@ class Clip:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Clips and the names of their classes. `warnings` are lines that the user must be shown."""
+    """Clips and the names of their classes, or of their targets: numbers that every clip has one of each.
+
+    `warnings` are lines that the user must be shown.
+    """
 
     name: str
     labels: tuple[str, ...]
@@ -73,6 +77,18 @@ class Dataset:
         """Return the label index of each clip, shape (clips,)."""
         return np.array([clip.label for clip in self.clips], dtype=np.int64)
 
+    @property
+    def regression(self) -> bool:
+        """Tell whether the clips have values of targets instead of a class."""
+        return any(clip.values for clip in self.clips)
+
+    @property
+    def truth(self) -> npt.NDArray[np.int64] | npt.NDArray[np.float32]:
+        """Return the label index of each clip (clips,), or its values (clips, targets); see models.tasks."""
+        if self.regression:
+            return np.array([clip.values for clip in self.clips], np.float32)
+        return self.classes
+
     def counts(self) -> dict[str, int]:
         """Return the number of clips of each class."""
         totals = np.bincount(self.classes, minlength=len(self.labels))
@@ -88,7 +104,8 @@ class Dataset:
         """Return the hash of labels, names and file contents; where the files lie does not matter."""
         whole = hashlib.sha256("\n".join((self.name, *self.labels)).encode())
         for clip in sorted((*self.clips, *self.noise), key=lambda clip: clip.name):
-            whole.update(f"\0{clip.name}\0{clip.label}\0".encode())
+            what = "\0".join(map(repr, clip.values)) or str(clip.label)
+            whole.update(f"\0{clip.name}\0{what}\0".encode())
             if clip.path is not None:
                 whole.update(file_digest(clip.path))
         return whole.hexdigest()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import os
 import re
 from collections import Counter, defaultdict
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import cast
 
 from boards.errors import UserError
-from models.data import audio, synthetic
+from models.data import affect, audio, synthetic
 from models.data.clips import Clip, Dataset, Progress, Subset, check_label, file_digest, label_names, quiet
 
 UNREADABLE = 0.10  # share of broken clips above which a data set is refused
@@ -27,6 +28,11 @@ SUBSETS = {"train": "train", "training": "train", "validation": "validation", "v
 FSDD_NAME = re.compile(r"(?P<label>[^_]+)_(?P<speaker>.+)_(?P<take>\d+)$")
 SPEECH_LISTS = {"validation_list.txt": "validation", "testing_list.txt": "test"}
 NOISE_FOLDER = "_background_noise_"
+TARGET = "target:"  # begins the name of a column of numbers
+MADE: Mapping[str, tuple[Callable[[int, int], Dataset], int]] = {  # sets that the kit makes: seed, clips ->
+    "synthetic": (synthetic.make, synthetic.CLIPS_PER_CLASS),
+    "synthetic-affect": (affect.make, affect.CLIPS_PER_SPEAKER),
+}
 EXPECTED = (
     "a folder of audio per class, {label}_{speaker}_{take}.wav files, the Speech Commands or ESC-50 layout, "
     "or a manifest.csv with path,label"
@@ -35,37 +41,42 @@ EXPECTED = (
 
 @dataclass(frozen=True)
 class Entry:
-    """One clip as a layout names it, before its file has been looked at. Label "" marks noise."""
+    """One clip as a layout names it, before its file has been looked at.
+
+    Without label and values it is noise.
+    """
 
     path: Path
     label: str
     group: str
     fold: str = ""
     subset: str = ""
+    values: tuple[tuple[str, float], ...] = ()  # name and value of each target
 
 
 def load(
     spec: str | Path,
     *,
     seed: int = 0,
-    clips_per_class: int = synthetic.CLIPS_PER_CLASS,
+    clips_per_class: int | None = None,
     progress: Progress = quiet,
 ) -> Dataset:
-    """Return the data set at `spec`: a directory, a manifest csv, or the name `synthetic`.
+    """Return the data set at `spec`: a directory, a manifest csv, or one of the names in MADE.
 
-    Every clip that comes back can be read. `seed` and `clips_per_class` are for `synthetic` only (write
-    `./synthetic` for a directory of that name).
+    Every clip that comes back can be read. `seed` and `clips_per_class` (of a speaker in synthetic-affect)
+    are for those names only; write `./synthetic` for a directory of that name.
 
     Raises:
         UserError: nothing there, a layout that is not known, labels that cannot be used, a single class,
             or more than 10 % unreadable clips. Fewer are left out and named in the data set's warnings.
     """
-    if str(spec) == "synthetic":
-        return synthetic.make(seed, clips_per_class)
+    if str(spec) in MADE:
+        make, usual = MADE[str(spec)]
+        return make(seed, usual if clips_per_class is None else clips_per_class)
     root = Path(spec)
     try:
         if not root.exists():
-            raise UserError(f"no data at {root}: give a directory, a csv, or the name synthetic")
+            raise UserError(f"no data at {root}: give a directory, a csv, or the name {' or '.join(MADE)}")
         base = root if root.is_dir() else root.parent
         entries, warnings = _entries(root)
     except OSError as error:
@@ -94,7 +105,8 @@ def _entries(root: Path) -> tuple[list[Entry], list[str]]:
 def _esc50(root: Path) -> tuple[list[Entry], list[str]] | None:
     """Read meta/*.csv with filename, fold, category[, src_file]; the audio may have another suffix."""
     table = next(
-        (path for path in sorted(root.glob("meta/*.csv")) if {"filename", "category"} <= _header(path)), None
+        (path for path in sorted(root.glob("meta/*.csv")) if {"filename", "category"} <= set(_header(path))),
+        None,
     )
     if table is None:
         return None
@@ -115,12 +127,17 @@ def _manifest_in(root: Path) -> tuple[list[Entry], list[str]] | None:
 
 
 def _manifest(table: Path) -> tuple[list[Entry], list[str]]:
-    """Read path,label[,group][,split]; paths are relative to the csv."""
+    """Read path,label[,group][,split]; paths are relative to the csv.
+
+    Instead of a label there may be columns of numbers, target:NAME each.
+    """
+    names = [name for name in _header(table) if name.startswith(TARGET)]
     entries: dict[Path, Entry] = {}
     repeated = 0
-    for number, row in _rows(table, {"path", "label"}):
+    for number, row in _rows(table, {"path"} if names else {"path", "label"}):
         where = f"{table} line {number}"
-        label = check_label(row["label"], where)
+        values = tuple((_target(name, where), _value(row[name], name, where)) for name in names)
+        label = "" if names else check_label(row["label"], where)
         side = SUBSETS.get((row.get("split") or "").strip().lower())
         if side is None:
             raise UserError(
@@ -128,13 +145,27 @@ def _manifest(table: Path) -> tuple[list[Entry], list[str]]:
             )
         group = (row.get("group") or "").strip()
         path = table.parent / row["path"].strip()
-        entry = Entry(path, label, group or row["path"], group, side)
-        if entries.setdefault(path, entry).label != label:
-            raise UserError(
-                f"{where}: {row['path']} is {label!r} here and {entries[path].label!r} before: keep one"
-            )
-        repeated += entries[path] is not entry
+        entry = Entry(path, label, group or row["path"], group, side, values)
+        first = entries.setdefault(path, entry)
+        if (first.label, first.values) != (label, values):
+            now, before = (e.values or repr(e.label) for e in (entry, first))
+            raise UserError(f"{where}: {row['path']} is {now} here and {before} before: keep one")
+        repeated += first is not entry
     return list(entries.values()), [f"{table}: {repeated} repeated lines were left out"] if repeated else []
+
+
+def _target(column: str, where: str) -> str:
+    return check_label(column.removeprefix(TARGET), where)
+
+
+def _value(text: str, column: str, where: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise UserError(f"{where}: {column} {text!r} is not a number") from None
+    if not math.isfinite(value):
+        raise UserError(f"{where}: {column} {text!r} is not finite: leave the clip out")
+    return value
 
 
 def _speech_commands(root: Path) -> tuple[list[Entry], list[str]] | None:
@@ -230,7 +261,7 @@ def _readable(root: Path, entries: Sequence[Entry], progress: Progress) -> tuple
                 broken.append(str(result))
             else:
                 kept.append(entry)
-                long += [entry.path.name] if result > LONGEST and entry.label else []
+                long += [entry.path.name] if result > LONGEST and (entry.label or entry.values) else []
             progress("reading clips", done, len(entries))
     finally:
         pool.shutdown(cancel_futures=True)  # so that Ctrl-C does not wait for the clips that are left
@@ -255,12 +286,13 @@ def _check(entry: Entry) -> float | UserError:
 
 
 def _dataset(root: Path, base: Path, entries: Sequence[Entry], warnings: list[str]) -> Dataset:
-    labels = label_names(entry.label for entry in entries if entry.label)
-    if len(labels) < 2:
+    targets = tuple(name for name, _ in entries[0].values)
+    labels = targets or label_names(entry.label for entry in entries if entry.label)
+    if len(labels) < 2 and not targets:
         raise UserError(
             f"{root}: {'one class only: ' + labels[0] if labels else 'no class'}: at least two are needed"
         )
-    index = {label: i for i, label in enumerate(labels)} | {"": -1}
+    index = {label: i for i, label in enumerate(labels)} | {"": 0 if targets else -1}
     clips = [
         Clip(
             name=Path(os.path.relpath(entry.path, base)).as_posix(),
@@ -270,9 +302,13 @@ def _dataset(root: Path, base: Path, entries: Sequence[Entry], warnings: list[st
             path=entry.path,
             fold=entry.fold,
             subset=cast(Subset, entry.subset),
+            values=tuple(value for _, value in entry.values),
         )
         for entry in entries
     ]
+    for place, name in enumerate(targets):
+        if len({clip.values[place] for clip in clips}) == 1:
+            raise UserError(f"{root}: {TARGET}{name} is the same in every clip: there is nothing to learn")
     named = root.resolve().stem if root.is_file() else root.resolve().name
     voiced = tuple(clip for clip in clips if clip.label >= 0)
     return Dataset(named, labels, voiced, tuple(clip for clip in clips if clip.label < 0), tuple(warnings))
@@ -307,8 +343,9 @@ def _copies(paths: Sequence[Path]) -> Mapping[Path, str]:
     return {path: digest.hex() for digest, alike in same.items() if len(alike) > 1 for path in alike}
 
 
-def _header(table: Path) -> set[str]:
-    return set(next(iter(_rows(table, set(), heading=True)))[1])
+def _header(table: Path) -> dict[str, str]:
+    """Return the names of a table's columns in their order."""
+    return next(iter(_rows(table, set(), heading=True)))[1]
 
 
 def _rows(table: Path, needed: set[str], heading: bool = False) -> Iterator[tuple[int, dict[str, str]]]:

@@ -10,6 +10,7 @@ from functools import partial
 import numpy as np
 
 from boards.errors import UserError
+from models.data import audio
 from models.data.augment import Float, add_noise, coloured, convolve, rms, room_response, to_int16
 from models.data.clips import Clip, Dataset, Samples
 
@@ -80,8 +81,8 @@ def scene(
     Sounds last 1 s with `gap` seconds of the room's noise before, between and after them. The default
     room is in no data set of `make`.
     """
-    rng = _chances("scene", seed)
-    place = _room(seed, room)
+    rng = chances("scene", seed)
+    place = room_of(seed, room)
     names = [name for name in sorted(SOUNDS) if name != "background"]
     order = [names[i % len(names)] for i in rng.permutation(max(events, len(names)))[:events]]
     step = int(rate * (1.0 + gap))
@@ -93,39 +94,40 @@ def scene(
         dry[start : start + rate] += sound / max(rms(sound), 1e-9)
         truth.append(Event(label, start / rate, start / rate + 1.0))
     wet = convolve(dry, room_response(rate, place.rt60, place.direct_db, rng))
-    mixed = add_noise(wet, _room_noise(dry.size, rate, place, rng), 12.0)
+    mixed = add_noise(wet, room_noise(dry.size, rate, place, rng), 12.0)
     return to_int16(mixed * (10 ** (-20.0 / 20.0) * 32_768 / rms(mixed))), tuple(truth)
 
 
 def _read(seed: int, label: str, number: int, made_rate: int, seconds: float, rate: int) -> Samples:
-    samples = _clip(seed, label, number, made_rate, seconds)
-    if rate == made_rate:
-        return samples
-    import soxr
-
-    return to_int16(soxr.resample(samples.astype(np.float64), made_rate, rate, quality="HQ"))
+    return audio.resampled(_clip(seed, label, number, made_rate, seconds), made_rate, rate)
 
 
 def _clip(seed: int, label: str, number: int, rate: int, seconds: float) -> Samples:
     """Make one clip: the dry sound, its room, the room's noise, a level."""
     n = round(rate * seconds)
-    rng = _chances("clip", seed, label, number)
-    room = _room(seed, number % ROOMS)
-    dry = SOUNDS[label](n, rate, rng)
+    rng = chances("clip", seed, label, number)
+    room = room_of(seed, number % ROOMS)
+    return recorded(SOUNDS[label](n, rate, rng), rate, room, rng)
+
+
+def recorded(dry: Float, rate: int, room: Room, rng: np.random.Generator) -> Samples:
+    """Return a dry sound as a microphone in `room` takes it: int16, with the room's noise, at some level."""
     wet = convolve(dry, room_response(rate, room.rt60, room.direct_db + rng.uniform(-3.0, 3.0), rng))
-    noise = _room_noise(n, rate, room, rng)
+    noise = room_noise(dry.size, rate, room, rng)
     mixed = add_noise(wet, noise, rng.uniform(*SNR_DB)) if rms(wet) else noise
-    tilted = _shape(mixed, rate, 200.0, 0.48 * rate, room.tilt)
+    tilted = shaped(mixed, rate, 200.0, 0.48 * rate, room.tilt)
     return to_int16(tilted * (10 ** (rng.uniform(*LEVEL_DB) / 20.0) * 32_768 / max(rms(tilted), 1e-9)))
 
 
-def _chances(*key: object) -> np.random.Generator:
+def chances(*key: object) -> np.random.Generator:
+    """Return the random numbers that belong to `key`, the same on every machine."""
     digest = hashlib.sha256("/".join(map(str, ("earkit", VERSION, *key))).encode()).digest()
     return np.random.Generator(np.random.PCG64(int.from_bytes(digest[:16], "little")))
 
 
-def _room(seed: int, number: int) -> Room:
-    rng = _chances("room", seed, number)
+def room_of(seed: int, number: int) -> Room:
+    """Return a room of the set."""
+    rng = chances("room", seed, number)
     return Room(
         rt60=rng.uniform(0.12, 0.8),
         direct_db=rng.uniform(0.0, 12.0),
@@ -136,7 +138,8 @@ def _room(seed: int, number: int) -> Room:
     )
 
 
-def _room_noise(n: int, rate: int, room: Room, rng: np.random.Generator) -> Float:
+def room_noise(n: int, rate: int, room: Room, rng: np.random.Generator) -> Float:
+    """Return n samples of what a room sounds like when nothing happens."""
     time = np.arange(n) / rate
     swell = 1.0 + room.gusts * np.sin(2 * np.pi * (rng.uniform(0.3, 2.0) * time + rng.random()))
     noise = coloured(n, room.exponent, rng) * swell
@@ -154,7 +157,7 @@ def _tone(frequency: Float, rate: int) -> Float:
     return np.sin(2 * np.pi * np.cumsum(frequency) / rate)
 
 
-def _shape(x: Float, rate: int, low: float, high: float, tilt: float = 0.0) -> Float:
+def shaped(x: Float, rate: int, low: float, high: float, tilt: float = 0.0) -> Float:
     """Return x, falling at 24 dB an octave outside low…high Hz, its power tilted by f^tilt."""
     spectrum = np.fft.rfft(x)
     hz = np.maximum(np.arange(spectrum.size) * rate / x.size, 10.0)
@@ -228,7 +231,7 @@ def _bark(n: int, rate: int, rng: np.random.Generator) -> Float:
             0.5, 1.5
         ) * rng.standard_normal(length)
         out[start : start + length] += voice * _swell(length, 0.12, 0.6)
-    return _shape(out, rate, 0.5 * formant, 1.8 * formant)
+    return shaped(out, rate, 0.5 * formant, 1.8 * formant)
 
 
 def _bell(n: int, rate: int, rng: np.random.Generator) -> Float:
@@ -277,21 +280,21 @@ def _strikes(n: int, rate: int, rng: np.random.Generator, hz: float, decay: floa
 def _clicks(n: int, rate: int, rng: np.random.Generator) -> Float:
     centre = 1_200.0 * 3.0 ** rng.random()
     train = _strikes(n, rate, rng, rng.uniform(6.5, 22.0), rng.uniform(0.0015, 0.006), 0.03)
-    return _shape(train, rate, 0.6 * centre, 1.7 * centre)
+    return shaped(train, rate, 0.6 * centre, 1.7 * centre)
 
 
 def _knock(n: int, rate: int, rng: np.random.Generator) -> Float:
     centre = rng.uniform(220, 1_300)
     train = _strikes(n, rate, rng, rng.uniform(3.8, 8.5), rng.uniform(0.008, 0.03), 0.1)
-    return _shape(train, rate, 0.7 * centre, 1.5 * centre)
+    return shaped(train, rate, 0.7 * centre, 1.5 * centre)
 
 
 def _footsteps(n: int, rate: int, rng: np.random.Generator) -> Float:
     pace, centre = rng.uniform(1.8, 4.2), rng.uniform(120, 700)
     heel = _strikes(n, rate, rng, pace, rng.uniform(0.015, 0.04), 0.12)
     delay = int(rate * rng.uniform(0.05, 0.11))
-    toe = np.concatenate([np.zeros(delay), _shape(heel, rate, 600, 3_000)[:-delay]])
-    return _shape(heel, rate, 0.5 * centre, 2.0 * centre) + rng.uniform(0.3, 0.9) * toe
+    toe = np.concatenate([np.zeros(delay), shaped(heel, rate, 600, 3_000)[:-delay]])
+    return shaped(heel, rate, 0.5 * centre, 2.0 * centre) + rng.uniform(0.3, 0.9) * toe
 
 
 def _engine(n: int, rate: int, rng: np.random.Generator) -> Float:
@@ -302,15 +305,15 @@ def _engine(n: int, rate: int, rng: np.random.Generator) -> Float:
     strengths = rng.uniform(0.3, 1.0, 14) / np.arange(1, 15) ** rng.uniform(0.3, 1.0)
     hum = sum(s * _tone(k * speed, rate) for k, s in enumerate(strengths, 1))
     exhaust = coloured(n, 1.0, rng) * (1.0 + _tone(speed / 2, rate))
-    return _shape(hum + rng.uniform(0.2, 1.0) * exhaust, rate, 40, rng.uniform(500, 2_500))
+    return shaped(hum + rng.uniform(0.2, 1.0) * exhaust, rate, 40, rng.uniform(500, 2_500))
 
 
 def _rain(n: int, rate: int, rng: np.random.Generator) -> Float:
-    hiss = _shape(rng.standard_normal(n), rate, rng.uniform(400, 1_500), rng.uniform(3_000, 7_500))
+    hiss = shaped(rng.standard_normal(n), rate, rng.uniform(400, 1_500), rng.uniform(3_000, 7_500))
     drops = np.zeros(n)
     at = rng.integers(0, n, int(rng.uniform(40, 400) * n / rate))
     drops[at] = rng.standard_normal(at.size) * 3.0
-    return hiss / rms(hiss) + rng.uniform(0.5, 2.5) * _shape(drops, rate, 1_500, 6_000) * 4.0
+    return hiss / rms(hiss) + rng.uniform(0.5, 2.5) * shaped(drops, rate, 1_500, 6_000) * 4.0
 
 
 def _background(n: int, _rate: int, _rng: np.random.Generator) -> Float:

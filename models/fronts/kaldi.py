@@ -105,14 +105,18 @@ def _points(length: int) -> int:
 
 @functools.cache
 def _tables(length: int, rate: int, bands: int, window: str) -> tuple[Doubles, Doubles]:
-    """Return the window (length,) and the mel triangles (points/2 + 1, bands), none with the last."""
+    """Return the window (length,) and the mel triangles (points/2 + 1, bands)."""
     shape = np.hanning(length) ** {"hanning": 1.0, "povey": 0.85}[window]
-    points = _points(length)
-    edges = np.linspace(_mel(LOWEST), _mel(rate / 2), bands + 2)
+    return shape, mel_banks(bands, _points(length), rate, LOWEST, rate / 2)
+
+
+def mel_banks(bands: int, points: int, rate: int, low: float, high: float) -> Doubles:
+    """Return triangles of peak 1, linear in mel, between `low` and `high` Hz: (points/2 + 1, bands)."""
+    edges = np.linspace(_mel(low), _mel(high), bands + 2)
     bins = _mel(np.arange(points // 2) * rate / points)[:, None]
     step = edges[1] - edges[0]
     triangles = np.minimum((bins - edges[:-2]) / step, (edges[2:] - bins) / step)
-    return shape, np.concatenate([np.maximum(triangles, 0), np.zeros((1, bands))])
+    return np.concatenate([np.maximum(triangles, 0), np.zeros((1, bands))])
 
 
 def _mel(hertz: npt.ArrayLike) -> Doubles:

@@ -37,6 +37,7 @@ class Scan:
     narrow: int  # bits that a state loses before it is weighed
     unit: float  # real number of one unit of a state
     ends: tuple[tuple[int, int, int], ...]  # multiplier, shift, zero of y: one for all, or one a step
+    first: int  # element of the y that is one for all
     places: tuple[int, ...]  # of y: steps along (step, row, state); one y for all, or 0 along steps
     outputs: tuple[int, ...]  # which steps' y the node has, when there is one a step; else ()
 
@@ -91,7 +92,7 @@ def _meaning(graph: Graph, node: Node, inputs: Sequence[Array]) -> list[Array]:
             for axis, (size, step) in enumerate(zip(y.shape, scan.places, strict=True))
         )
         flat = np.zeros(y.size, np.int8)
-        flat[np.asarray(at)] = y
+        flat[scan.first + np.asarray(at)] = y
         made = [flat.reshape(shapes[first])]
     return [last.astype(np.int32).reshape(shapes[0]), *made] if first else made
 
@@ -101,7 +102,7 @@ def _call(graph: Graph, node: Node) -> Call:
     steps, rows, states = scan.sizes
     first = 1 if node.op == ON else 0
     names = {t: f"{{out{first + i}}}" for i, t in enumerate(scan.outputs)}
-    y = [names.get(t, "0") for t in range(steps)] if scan.outputs else [f"{{out{first}}}"]
+    y = [names.get(t, "0") for t in range(steps)] if scan.outputs else [f"{{out{first}}} + {scan.first}"]
     constants: dict[str, Array] = {"ends": np.array(scan.ends, np.int32)}
     operands = {"decay": scan.decay, **{f"fresh{i}": o for i, o in enumerate(scan.fresh)}}
     if scan.weight is not None:

@@ -28,6 +28,7 @@ VIEWS = {  # op: which input it moves
     "SQUEEZE": 0,
     "STRIDED_SLICE": 0,
     "TRANSPOSE": 0,
+    "UNPACK": 0,
 }
 
 
@@ -123,7 +124,7 @@ def _spread(factor: Factor, shape: tuple[int, ...]) -> Factor:
 def _viewed(graph: Graph, found: Links, node: Node, tensor: int, depth: int, single: bool) -> Product | None:
     data = VIEWS[node.op]
     parts = factors(graph, found, node.inputs[data], depth, single=single)
-    if parts is None or any(part.values.ndim > 1 for part in parts):
+    if parts is None:
         return None
     position = node.outputs.index(tensor)
 
@@ -134,6 +135,11 @@ def _viewed(graph: Graph, found: Links, node: Node, tensor: int, depth: int, sin
 
     if any(graph.tensors[k].data is None for i, k in enumerate(node.inputs) if i != data):
         return None
+    if any(part.values.ndim > 1 for part in parts):  # each channel of the last axis has values of its own
+        before, after = graph.tensors[node.inputs[data]].shape, graph.tensors[tensor].shape
+        channel = moved(np.ascontiguousarray(np.broadcast_to(np.arange(before[-1]), before)))
+        if not np.array_equal(channel, np.broadcast_to(np.arange(after[-1]), after)):
+            return None
     return tuple(
         replace(p, at=moved(np.ascontiguousarray(p.at)), sign=None if p.sign is None else moved(p.sign))
         for p in parts

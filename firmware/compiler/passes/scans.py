@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
@@ -19,6 +19,16 @@ from firmware.compiler.ops import OPS, ear_scan
 from firmware.compiler.ops.ear_scan import LIMIT, Scan
 from firmware.compiler.passes.factors import VIEWS, Factor, affine, factors, whole
 from firmware.compiler.passes.rewrite import Links, drop_unused, in_order, links
+from firmware.compiler.passes.scan_results import (
+    Result,
+    Step,
+    named,
+    packed,
+    plain,
+    results,
+    scaled,
+    together,
+)
 from firmware.compiler.products import PLAIN, WORD, Operand, downs, finest, tabled
 
 HEADROOM = 8  # a state may grow to so many times what it was calibrated to
@@ -26,27 +36,9 @@ MAX_TABLE = 1 << 14  # bytes
 MAX_UP = 6
 
 
-@dataclass(frozen=True)
-class Step:
-    """h = a * before + fresh, perhaps y = sum of weight * h over the last axis."""
-
-    h: int
-    before: int  # -1: from nothing
-    decay: Factor | None
-    fresh: tuple[Factor, ...]
-
-
-@dataclass(frozen=True)
-class Result:
-    """What is read of a step: a tensor, and what h is weighed with before it is summed up."""
-
-    y: int  # -1: nothing
-    weight: Factor | None
-
-
 def fuse_scans(graph: Graph) -> Graph:
     """Return the graph with each regular recurrence, of two steps or of a kept state, in one node."""
-    adds = [node for node in graph.nodes if node.op == "ADD" and _plain(node)]
+    adds = [node for node in graph.nodes if node.op in named("ADD") and plain(node)]
     found = links(graph) if adds else None
     if found is None:
         return graph
@@ -58,27 +50,28 @@ def fuse_scans(graph: Graph) -> Graph:
     return graph
 
 
-def _plain(node: Node) -> bool:
-    return bool(node.options.get("fused_activation_function", "NONE") == "NONE")
-
-
 def _step(graph: Graph, found: Links, node: Node) -> Step | None:
     """Return the step that ends in this ADD; of two ways to read it the one that goes on from an ADD."""
     read: list[Step] = []
     shape = graph.tensors[node.outputs[0]].shape
     for kept, fresh in (node.inputs, node.inputs[::-1]):
-        mul = found.writer(kept, "MUL")
-        if mul is None or kept == fresh or not _plain(mul) or found.only(kept) is not node:
+        mul = found.writer(kept, *named("MUL"))
+        if mul is None or kept == fresh or not plain(mul) or found.only(kept) is not node:
             continue
         for a, before in (mul.inputs, mul.inputs[::-1]):
-            known = found.writer(before, "ADD", "MUL") is not None or _kept(graph, before)
-            if not known or graph.tensors[before].shape != shape or not shape:
+            if not _known(graph, found, before) or graph.tensors[before].shape != shape or not shape:
                 continue
             decay, parts = _decay(graph, found, a, shape), factors(graph, found, fresh)
             if decay is not None and parts is not None:
                 read.append(Step(node.outputs[0], before, decay, _spread(parts, shape)))
-    read.sort(key=lambda step: found.writer(step.before, "MUL") is not None)
-    return read[0] if read and graph.tensors[node.outputs[0]].dtype == "int8" else None
+    read.sort(key=lambda step: found.writer(step.before, *named("MUL"), *VIEWS) is not None)
+    return read[0] if read and graph.tensors[node.outputs[0]].dtype in ("int8", "float32") else None
+
+
+def _known(graph: Graph, found: Links, tensor: int) -> bool:
+    """Tell whether a tensor may be a state: a sum, the product at the start, or what a run keeps."""
+    start = VIEWS if graph.tensors[tensor].dtype == "float32" else ()  # in an island, part of all products
+    return found.writer(tensor, *named("ADD", "MUL"), *start) is not None or _kept(graph, tensor)
 
 
 def _kept(graph: Graph, tensor: int) -> bool:
@@ -129,7 +122,7 @@ def _chains(graph: Graph, found: Links, steps: Mapping[int, Step]) -> list[list[
 
 def _without_zero(graph: Graph, found: Links, tensor: int) -> int:
     """Return what a constant of zeros is added to in this tensor, or the tensor itself."""
-    node = found.writer(tensor, "ADD")
+    node = found.writer(tensor, *named("ADD"))
     for one, other in () if node is None else (node.inputs, node.inputs[::-1]):
         value = graph.tensors[other]
         zero = value.quantisation.zero_point[0] if value.quantisation is not None else 0
@@ -140,15 +133,21 @@ def _without_zero(graph: Graph, found: Links, tensor: int) -> int:
 
 def _joined(graph: Graph, found: Links, chain: Sequence[Step]) -> Graph | None:
     """Return the graph with the chain in one node, None when its steps are not alike."""
-    results = _results(graph, found, chain)
-    scan, inputs = _scan(graph, chain, results)
+    joint = together(graph, found, chain)
+    read = results(graph, found, chain) if joint is None else joint[0]
+    if any(graph.tensors[result.y].dtype != "int8" for result in read if result.y >= 0):
+        return None
+    scan, inputs = _scan(graph, chain, read)
     on = _kept(graph, chain[0].before)
     if scan is None or (on and not _turns_wide(graph, found, chain)):
         return None
-    ys = [result.y for result in results if result.y >= 0]
-    packed = _packed(graph, found, ys, scan.sizes[1]) if len(ys) == len(chain) else None
-    if packed is not None and len(set(scan.ends)) == 1:
-        ys, scan = [packed[0]], replace(scan, outputs=(), places=packed[1], ends=scan.ends[:1])
+    ys = [result.y for result in read if result.y >= 0]
+    every = joint[1] if joint is not None else None
+    if every is None and len(ys) == len(chain) and len(set(scan.ends)) == 1:
+        every = packed(graph, found, ys, scan.sizes[1])
+    if every is not None:
+        scan = replace(scan, outputs=(), first=every.first, places=every.places, ends=scan.ends[:1])
+        ys = [every.y]
     nodes = [node for node in graph.nodes if not set(ys).intersection(node.outputs)]
     name, first = found.writers[chain[-1].h].name, len(graph.tensors)
     if on:
@@ -189,99 +188,14 @@ def _turns_wide(graph: Graph, found: Links, chain: Sequence[Step]) -> bool:
     return state.written == chain[-1].h and zero and len(found.read(state.read)) == 1
 
 
-def _results(graph: Graph, found: Links, chain: Sequence[Step]) -> list[Result]:
-    """Return what is read of each step: states themselves when one is not only weighed and summed."""
-    following = [*(step.h for step in chain[1:]), -1]
-    weighed = [_weighed(graph, found, step, chain) for step in chain]
-    if all(result is not None for result in weighed):
-        return [result for result in weighed if result is not None]
-    results = []
-    for step, after in zip(chain, following, strict=True):
-        inner = {id(n) for n in _recurrent(found, step, after)}
-        outside = _needed(graph, chain, step.h) or any(id(n) not in inner for n in found.read(step.h))
-        results.append(Result(step.h if outside else -1, None))
-    return results
-
-
-def _needed(graph: Graph, chain: Sequence[Step], tensor: int) -> bool:
-    """Tell whether a tensor is read after a run, but for the state that the chain itself goes on from."""
-    others = (state.written for state in graph.states if state.read != chain[0].before)
-    return tensor in graph.outputs or tensor in others
-
-
-def _recurrent(found: Links, step: Step, after: int) -> list[Node]:
-    add = found.writer(after) if after >= 0 else None
-    return [n for n in found.read(step.h) if add is not None and n.outputs[0] in add.inputs and n.op == "MUL"]
-
-
-def _weighed(graph: Graph, found: Links, step: Step, chain: Sequence[Step]) -> Result | None:
-    """Return the sum of weighed states that is all that is read of a step besides the recurrence."""
-    index = chain.index(step)
-    inner = {id(n) for n in _recurrent(found, step, chain[index + 1].h if index + 1 < len(chain) else -1)}
-    others = [n for n in found.read(step.h) if id(n) not in inner]
-    if _needed(graph, chain, step.h) or len(others) > 1:
-        return None
-    if not others:
-        return Result(-1, None)
-    mul = others[0]
-    total = found.only(mul.outputs[0], "SUM") if mul.op == "MUL" and _plain(mul) else None
-    shape = graph.tensors[step.h].shape
-    if total is None or graph.tensors[mul.outputs[0]].shape != shape:
-        return None
-    axes = graph.tensors[total.inputs[1]].data
-    other = next((i for i in mul.inputs if i != step.h), -1)
-    parts = factors(graph, found, other) if other >= 0 else None
-    if axes is None or [int(a) % len(shape) for a in axes.reshape(-1)] != [len(shape) - 1] or parts is None:
-        return None
-    if len(parts) > 1 or not parts[0].plain or parts[0].sign is not None:
-        parts = whole(graph, other)
-    return (
-        None
-        if parts is None
-        else Result(total.outputs[0], replace(parts[0], at=np.broadcast_to(parts[0].at, shape)))
-    )
-
-
-def _packed(graph: Graph, found: Links, ys: Sequence[int], rows: int) -> tuple[int, tuple[int, ...]] | None:
-    """Return (tensor, steps) when one PACK or CONCATENATION puts all of them evenly into a tensor."""
-    ends = {}
-    for y in ys:
-        reader = found.only(y)
-        if reader is not None and reader.op in VIEWS:
-            y = reader.outputs[0]
-            reader = found.only(y)
-        if reader is None or reader.op not in ("CONCATENATION", "PACK"):
-            return None
-        ends[y] = reader
-    node = next(iter(ends.values()))
-    if any(n is not node for n in ends.values()) or tuple(ends) != tuple(node.inputs):
-        return None
-    first = graph.tensors[node.inputs[0]]
-    if _scaled(graph, node.outputs[0]) != _scaled(graph, ys[0]):
-        return None
-    axis, count = int(node.options["axis"]), first.elements
-    parts = [np.arange(t * count, (t + 1) * count).reshape(first.shape) for t in range(len(ys))]
-    mixed = np.stack(parts, axis) if node.op == "PACK" else np.concatenate(parts, axis)
-    place = np.empty(mixed.size, np.int64)
-    place[mixed.reshape(-1)] = np.arange(mixed.size)
-    even = affine(place.reshape(len(ys), rows, -1))
-    return None if even is None else (node.outputs[0], even[1])
-
-
-def _scaled(graph: Graph, tensor: int) -> tuple[float, int]:
-    q = graph.tensors[tensor].quantisation
-    assert q is not None  # int8 activations have a scale, or the op was refused
-    return float(q.scale[0]), int(q.zero_point[0])
-
-
-def _scan(graph: Graph, chain: Sequence[Step], results: Sequence[Result]) -> tuple[Scan | None, list[int]]:
+def _scan(graph: Graph, chain: Sequence[Step], read: Sequence[Result]) -> tuple[Scan | None, list[int]]:
     """Return the numbers of the kernel, and the tensors that its operands are read from."""
     shape = graph.tensors[chain[0].h].shape
     sizes = len(chain), product(shape[:-1]), shape[-1]
     if len({len(step.fresh) for step in chain}) > 1:
         return None, []
     lines = [[step.decay for step in chain], *map(list, zip(*(step.fresh for step in chain), strict=True))]
-    weights = [result.weight for result in results]
+    weights = [result.weight for result in read]
     weighed = any(weights)
     operands = []
     for position, parts in enumerate([*lines, *([weights] if weighed else [])], 1):
@@ -298,12 +212,12 @@ def _scan(graph: Graph, chain: Sequence[Step], results: Sequence[Result]) -> tup
     unit = grain * 2.0**power
     narrow = max(0, 23 + PLAIN + (sizes[2] - 1).bit_length() - WORD) if weighed else 0
     gain = unit * 2**narrow * (weight.scale if weight else 1.0)
-    ends = [(0, 0, 0) if r.y < 0 else _end(gain, *_scaled(graph, r.y)) for r in results]
-    outputs = tuple(t for t, result in enumerate(results) if result.y >= 0)
+    ends = [(0, 0, 0) if r.y < 0 else _end(gain, *scaled(graph, r.y)) for r in read]
+    outputs = tuple(t for t, result in enumerate(read) if result.y >= 0)
     up = round(math.log2(decay.scale)) + 15
     places = (0, 1, 0) if weighed else (0, sizes[2], 1)
     return Scan(
-        sizes, decay, up, tuple(fresh), lost, power, weight, narrow, unit, tuple(ends), places, outputs
+        sizes, decay, up, tuple(fresh), lost, power, weight, narrow, unit, tuple(ends), 0, places, outputs
     ), inputs
 
 
@@ -313,9 +227,30 @@ def _end(gain: float, scale: float, zero: int) -> tuple[int, int, int]:
 
 def _unit(graph: Graph, chain: Sequence[Step], fresh: Sequence[Operand]) -> float:
     """Return the least real number for a unit of the state: as fine as what it may grow to allows."""
-    ranges = [(128 + abs(zero)) * scale for scale, zero in (_scaled(graph, step.h) for step in chain)]
     most = math.prod(2.0**operand.bits * operand.scale for operand in fresh)
-    return max(max(ranges) * HEADROOM / LIMIT, most / 2.0 ** (WORD - 1))
+    if graph.tensors[chain[0].h].dtype == "float32":
+        largest = _bound(chain[-1])
+    else:
+        ranges = [(128 + abs(zero)) * scale for scale, zero in (scaled(graph, step.h) for step in chain)]
+        largest = max(ranges) * HEADROOM
+    return max(largest / LIMIT, most / 2.0 ** (WORD - 1))
+
+
+def _bound(step: Step) -> float:
+    """Return what no state of an island exceeds: with |f| <= (1 - a) K in every step, |h| <= K.
+
+    The factor that is read where the decay is, as the step size of a state-space model, counts with it.
+    """
+    assert step.decay is not None
+    left = np.maximum(1 - step.decay.values.reshape(256, -1), 2.0**-15)
+    bound, others = 1 / left, 1.0
+    for part in step.fresh:
+        values = np.abs(part.values.reshape(256, -1))
+        if part.base == step.decay.base and np.array_equal(part.at, step.decay.at):
+            bound = bound * values
+        else:
+            others *= float(values.max())
+    return max(float(bound.max()) * others, 1e-30)
 
 
 def _operand(
@@ -342,7 +277,7 @@ def _operand(
         return None
     start, along = first - t * apart, (apart, *steps)
     if model.plain and not fraction:
-        scale, zero = _scaled(graph, model.base)
+        scale, zero = scaled(graph, model.base)
         return Operand(position, start, along, zero, scale)
     scale = _fraction(model.values) if fraction else finest(model.values)
     return Operand(position, start, along, 0, scale, tabled(model.values, scale))

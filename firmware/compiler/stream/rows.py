@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from firmware.compiler.graph import Node
+from firmware.compiler.products import Operand
 from firmware.compiler.stream.flow import BlockedError, Builder, Flow, fresh, located, only, values
 
 
@@ -60,28 +61,63 @@ def norm(b: Builder, node: Node, flows: Mapping[int, Flow]) -> None:
 
 
 def products(b: Builder, node: Node, flows: Mapping[int, Flow]) -> None:
-    """Products of views: time is their outermost axis, perhaps merged with those behind it."""
+    """Products of views: time is their outermost axis, perhaps merged with those behind it.
+
+    A view may begin a few rows behind the start of its tensor (attention to the rows before): such rows are
+    remembered.
+    """
     flow, found = only(flows, min(flows), ahead=True), node.options["terms"]
-    axis = next((i for i, size in enumerate(found.sizes) if size > 1), 0)
-    inner, rest = divmod(found.sizes[axis], flow.rows)
     y = b.graph.tensors[node.outputs[0]].shape
-    if rest or any(other != flow for other in flows.values()) or math.prod(y[: flow.axis]) != 1:
-        raise BlockedError("its factors are rows of different times")
+    axis = next((i for i, size in enumerate(found.sizes) if size > 1), 0)
+    inner, rest = divmod(found.sizes[axis], y[flow.axis])
+    if rest or math.prod(y[: flow.axis]) != 1:
+        raise BlockedError("it merges the time axis with others")
+    late = {}  # rows of each input behind the last one that a factor reads, with the factor's place
     for factor in (factor for term in found.terms for factor in term.factors):
         sizes = (inner, *found.sizes[axis + 1 :])
         reach = sum(step * (size - 1) for step, size in zip(factor.steps[axis:], sizes, strict=True))
         row = factor.steps[axis] * inner
         shape = b.graph.tensors[node.inputs[factor.position]].shape if factor.position >= 0 else ()
         along = math.prod(shape[flow.axis + 1 :]) if factor.position in flows else 0
-        straight = min(factor.steps) >= 0 and (not along or factor.first + reach < along)
+        first = factor.first % along if along else factor.first
+        straight = min(factor.steps) >= 0 and (not along or first + reach < along)
         merged = factor.apart and axis == len(found.sizes) - 1
         if row != along or not straight or merged or math.prod(shape[: flow.axis]) != 1:
             raise BlockedError("its factors differ from row to row")
+        if along:
+            begin = (factor.first - first) // along
+            late[factor.position, factor.first] = shape[flow.axis] - y[flow.axis] - begin
+    _views(b, node, flows, late, inner)
+
+
+def _views(
+    b: Builder, node: Node, flows: Mapping[int, Flow], late: Mapping[tuple[int, int], int], inner: int
+) -> None:
+    """Add products whose factors (input, place) leave so many rows at the end of their input unread."""
+    flow, found = flows[min(flows)], node.options["terms"]
+    y = b.graph.tensors[node.outputs[0]].shape
+    whole = y[flow.axis] == flow.rows and all(other == flow for other in flows.values())
+    wanted = (flow.axis, flow.step, 0, 0)
+    if not whole and any((f.axis, f.step, f.ahead, f.lead) != wanted for f in flows.values()):
+        raise BlockedError("its factors are rows of different times")
+    if y[flow.axis] < flow.step:
+        raise BlockedError("it takes a few rows out of the window")
+    rows = {i: flow.step + max(n for (position, _), n in late.items() if position == i) for i in flows}
+    inputs = {i: b.window(node.inputs[i], rows[i]) for i in flows}
+
+    def moved(factor: Operand) -> Operand:
+        if factor.position not in flows:
+            return factor
+        along = math.prod(b.graph.tensors[node.inputs[factor.position]].shape[flow.axis + 1 :])
+        begin = rows[factor.position] - flow.step - late[factor.position, factor.first]
+        return replace(factor, first=factor.first % along + begin * along)
+
+    axis = next((i for i, size in enumerate(found.sizes) if size > 1), 0)
     sizes = tuple(flow.step * inner if i == axis else n for i, n in enumerate(found.sizes))
-    options = {**node.options, "terms": replace(found, sizes=sizes)}
-    if y[flow.axis] != flow.rows:
-        raise BlockedError("it merges the time axis with others")
-    b.add(replace(node, options=options), fresh(b, node, flows), [flow])
+    terms = tuple(replace(term, factors=tuple(moved(f) for f in term.factors)) for term in found.terms)
+    options = {**node.options, "terms": replace(found, sizes=sizes, terms=terms)}
+    made = flow if whole else Flow(flow.axis, y[flow.axis], flow.step, filled=False)
+    b.add(replace(node, options=options), inputs, [made])
 
 
 def fully_connected(b: Builder, node: Node, flows: Mapping[int, Flow]) -> None:
