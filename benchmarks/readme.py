@@ -18,6 +18,7 @@ SAID_HERE = {  # files whose first line cannot say what they are
     "requirements.lock": "the versions that every install and CI use",
     ".gitignore": "what git leaves out",
     "pyproject.toml": "the distribution, its extras, and the settings of its tools",
+    "tests/golden/*.npz": "outputs of the official codes for drawn weights (tests/official_golden.py)",
     "tests/corpus/*.tflite": "files that once broke the compiler, and the seeds of its fuzzing",
     "benchmarks/results/cortex_m.md": "instructions and memory beside the baseline, as in this page",
     "benchmarks/results/cortex_m_ops.md": "the same, operator by operator and compiler by compiler",
@@ -26,6 +27,9 @@ SAID_HERE = {  # files whose first line cannot say what they are
     "benchmarks/results/streaming.md": "what streaming saves, as in this page",
     "benchmarks/results/zoo.md": "every micro on real sounds, as in this page",
     "benchmarks/results/zoo.json": "the same figures, fold by fold and seed by seed",
+    "benchmarks/results/patchout.md": "what PaSST's patchout saves in training",
+    "benchmarks/results/captions.md": "captions of mixed sounds, from float to the board",
+    "benchmarks/results/scaling.md": "SSAMBA beside SSAST as tokens grow",
     "benchmarks/results/real_data.md": "cross-validated accuracy on real sounds, as in this page",
 }
 
@@ -62,7 +66,7 @@ def first_line(name: str) -> str:
 def tree() -> str:
     """Return every tracked file with what it is, folders behind files; models as one line for all."""
     tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True)
-    names = {re.sub(r"[^/]+\.tflite$", "*.tflite", name) for name in tracked.stdout.splitlines()}
+    names = {re.sub(r"[^/]+\.(tflite|npz)$", r"*.\1", name) for name in tracked.stdout.splitlines()}
     lines = ["```"]
     seen: set[tuple[str, ...]] = set()
     for parts in sorted((Path(name).parts for name in names), key=_files_first):

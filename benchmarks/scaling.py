@@ -1,4 +1,4 @@
-"""How inference grows with the tokens: SSAMBA tiny, whose scans are linear, against SSAST tiny, whose attention is not.
+"""How inference grows with the tokens: SSAMBA tiny (linear scans) against SSAST tiny (attention).
 
 `python -m benchmarks.scaling` writes results/scaling.md. Each point is a process of its own, which may have
 the memory that the machine had free when the benchmark began, and no more.
@@ -41,7 +41,7 @@ class Point:
 
 
 def measure(family: str, tokens: int) -> Point:
-    """Run one inference of a batch of 1, its graph traced before; bytes are the peak above what the net holds."""
+    """Run one inference of a batch of 1, traced before; bytes are the peak above what the net holds."""
     import keras
     import tensorflow as tf
 
@@ -135,10 +135,11 @@ def main() -> None:
             [
                 "# Inference as the tokens grow",
                 "",
-                f"SSAST tiny and SSAMBA tiny, float32, a batch of 1, on {cores} cores of a CPU, {date.today()}. "
+                f"SSAST tiny and SSAMBA tiny, float32, batch 1, on {cores} cores of a CPU, {date.today()}. "
                 f"Memory: the peak above what the process held before, of at most {limit / 2**30:.1f} GiB.",
                 "",
-                "| tokens | sound, s | SSAST, s | SSAST, MiB | SSAMBA, s | SSAMBA, MiB | faster | less memory |",
+                "| tokens | sound, s | SSAST, s | SSAST, MiB | SSAMBA, s | SSAMBA, MiB | faster | less memory"
+                " |",
                 "|---|---|---|---|---|---|---|---|",
                 *rows,
                 "",

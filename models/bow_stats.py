@@ -11,7 +11,7 @@ bands). Output: logits (batch, classes). Parameters are those of encoders, centr
 belong to the objective.
 
 The paper codes by k-means after training the autoencoders. Here `objective` trains the autoencoders and, with
-them, the centroids by stochastic k-means; for the head a code is a softmax over −distance²/2, so that
+them, the centroids by stochastic k-means; for the head a code is a softmax of −distance², so that
 everything is fine-tuned with the labels. One call of the kit trains all of it with the labels from the start.
 """
 
@@ -46,8 +46,8 @@ CARD = {
             "classes": 50,
             "note": "our rebuild: the paper's sizes are not public; 160,626 without the moments",
         },
-        "lite": {"parameters": 0, "classes": 10, "note": "six views in several resolutions, streams"},
-        "micro": {"parameters": 0, "classes": 10, "note": "four views, Cortex-M4, streams"},
+        "lite": {"parameters": 1_400_010, "classes": 10, "note": "six views in several resolutions, streams"},
+        "micro": {"parameters": 63_498, "classes": 10, "note": "four views, Cortex-M4, streams"},
     },
 }
 
@@ -154,7 +154,7 @@ def encoded(seen: Any, view: View, name: str) -> Any:
 
 
 def told(codes: Any, view: View, name: str) -> Iterator[Any]:
-    """Yield the histogram of the codes and the moments of the bottlenecks, each (batch, …) of unit variance."""
+    """Yield the histogram of the codes and the moments of the bottlenecks, (batch, …) of unit variance."""
     chosen = ops.softmax(Centroids(view.centroids, name=f"{name}_centroids")(codes), axis=-1)
     parts = {"histogram": chosen, "first": codes, "second": codes * codes}
     for part, values in parts.items():

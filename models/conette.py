@@ -234,14 +234,14 @@ def greedy(config: Config, words: Vocabulary, task: str, bound: float) -> keras.
     level = ops.mean(heard.output, axis=(1, 2), keepdims=True)
     start = limit * np.eye(words.size, dtype=np.float32)[None, None, words.start(task)]
     picked = [ops.softmax(level + start)]
+    spent = picked[0] * once - limit  # limit where a token is spent, else at most -limit
     before: list[Pair | None] = [None] * config.decoder.layers
-    spent: Any = None  # limit where a token is spent, else at most -limit
     for step in range(config.decoder.length):
         logits, pairs = speaker.next(speaker.embedded(picked[-1]), step, before, sound)
         before = list(pairs)
         scores = SHARP * logits
-        picked.append(ops.softmax(scores if spent is None else scores - ops.relu(scores + spent)))
-        spent = picked[-1] * once + (-limit if spent is None else spent)
+        picked.append(ops.softmax(scores - ops.relu(scores + spent)))
+        spent = picked[-1] * once + spent
     return keras.Model(heard.input, ops.concatenate(picked[1:], axis=1), name="conette_greedy")
 
 

@@ -11,9 +11,9 @@ from keras import layers, ops
 class Centroids(layers.Layer):
     """Vectors (batch, time, frequency, width) to 2·x·c − |c|² for each of `count` centroids c.
 
-    That is |x|² minus the squared distance: the nearest centroid has the largest value, and the softmax of the
-    values is the posterior of a mixture of unit Gaussians. A 1×1 convolution with bias in all, which int8 sums
-    up in int32. count·width parameters.
+    That is |x|² minus the squared distance: the nearest centroid has the largest value, and the softmax of
+    the values is that of minus the squared distances. A 1×1 convolution with bias in all, which int8 sums up
+    in int32. count·width parameters.
     """
 
     def __init__(self, count: int, **kwargs: Any):
