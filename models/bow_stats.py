@@ -10,8 +10,8 @@ The paper's sizes are not public: FULL is our rebuild. Input: log-mel features i
 bands). Output: logits (batch, classes). Parameters are those of encoders, centroids and head; the decoders
 belong to the objective.
 
-The paper codes by k-means after training the autoencoders. Here `objective` trains the autoencoders and, with
-them, the centroids by stochastic k-means; for the head a code is a softmax of −distance², so that
+The paper codes by k-means after training the autoencoders. Here `objective` trains the autoencoders and,
+with them, the centroids by stochastic k-means; for the head a code is a softmax of −distance²/√width, so that
 everything is fine-tuned with the labels. One call of the kit trains all of it with the labels from the start.
 """
 
@@ -47,7 +47,12 @@ CARD = {
             "note": "our rebuild: the paper's sizes are not public; 160,626 without the moments",
         },
         "lite": {"parameters": 1_400_010, "classes": 10, "note": "six views in several resolutions, streams"},
-        "micro": {"parameters": 63_498, "classes": 10, "note": "four views, Cortex-M4, streams"},
+        "micro": {
+            "parameters": 63_498,
+            "classes": 10,
+            "note": "four views, Cortex-M4, streams",
+            "ram_bytes": 7_616,
+        },
     },
 }
 
@@ -206,7 +211,7 @@ class Autoencoders(keras.Model):
     Fitted on features alone. The loss is the mean squared error of every piece of a view, decoded, plus the
     squared distance of the bottlenecks to their nearest centroids: its gradient moves a centroid to the mean
     of what is nearest to it (Bottou and Bengio 1995), and a quarter of it the bottleneck to the centroid
-    (commitment, van den Oord et al. 2017, 1711.00937).
+    (commitment, van den Oord et al. 2017, 1711.00937). The head of `net` is frozen: it sees no labels here.
     """
 
     targets = None
@@ -214,6 +219,8 @@ class Autoencoders(keras.Model):
     def __init__(self, inner: Any, config: Config, **kwargs: Any):
         super().__init__(**kwargs)
         self.net, self.views = inner, config.views
+        for layer in ("fc1", "logits"):
+            inner.get_layer(layer).trainable = False
         self.names = [f"view{number}" for number in range(1, len(config.views) + 1)]
         wanted = [inner.get_layer(f"{name}_encode{n}") for name in self.names for n in (1, 2)]
         self.body = keras.Model(

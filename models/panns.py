@@ -73,7 +73,7 @@ CARD = {
             "classes": 527,
             "note": "Wavegram-Logmel-Cnn14, the best of the paper",
         },
-        "lite": {"parameters": 792_970, "classes": 10, "note": "16 kHz, phone or Pi, streams; teacher"},
+        "lite": {"parameters": 788_362, "classes": 10, "note": "16 kHz, phone or Pi, streams; teacher"},
         "micro": {
             "parameters": 36_298,
             "classes": 10,

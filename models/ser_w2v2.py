@@ -53,8 +53,13 @@ CARD = {
             "classes": 3,
             "note": "12 layers of 1024; officially 165,336,707 with a mask embedding",
         },
-        "lite": {"parameters": 790_851, "classes": 3, "note": "log-mel, attention over time, phone or Pi"},
-        "micro": {"parameters": 61_475, "classes": 3, "note": "log-mel, streams, Cortex-M4"},
+        "lite": {"parameters": 791_875, "classes": 3, "note": "log-mel, attention over time, phone or Pi"},
+        "micro": {
+            "parameters": 61_475,
+            "classes": 3,
+            "note": "log-mel, streams, Cortex-M4",
+            "ram_bytes": 18_176,
+        },
     },
 }
 
@@ -167,7 +172,8 @@ def mean(frames: Any) -> Any:
 
 
 def attention(frames: Any) -> Any:
-    """Return the mean over time weighted by a softmax of one learned score a frame."""
+    """Return the mean over time of normalised frames, weighted by a softmax of one learned score a frame."""
+    frames = normalise.LayerNorm(name="attention_norm")(frames)
     scores = layers.Dense(1, use_bias=False, name="attention_score")(frames)
     weights = ops.softmax(layers.Reshape((1, frames.shape[1]), name="attention_row")(scores), axis=-1)
     found = ops.matmul(weights, frames)
@@ -232,7 +238,10 @@ GROUPS: Mapping[type, Callable[[Any, tuple[Slice, ...]], tuple[Group, ...]]] = {
     Waves: waves_groups,
     Cnn: cnn_groups,
 }
-READERS = {"mean": (), "attention": (Slice("attention_score/kernel", 0),)}
+READERS = {
+    "mean": (),
+    "attention": tuple(Slice(f"attention_{part}", 0) for part in ("score/kernel", "norm/gamma", "norm/beta")),
+}
 
 
 def groups(config: Config) -> tuple[Group, ...]:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from firmware.compiler import interp, read_tflite
 from firmware.compiler.graph import Graph
+from firmware.compiler.passes.islands import name_floats
 from models import frontend, tasks, train
 from models.blocks import cost
 from quantize import bundle, evaluate, versions
@@ -85,13 +86,13 @@ def answers(model: bytes, test: Windows, progress: Progress) -> Array:
     outputs = exact(model, test, progress)
     if tasks.of(test.truth) is tasks.CLASSES:
         return outputs
-    graph = read_tflite.read(model, bundle.MODEL)
+    graph = _read(model)
     return _tensor(graph, graph.outputs[0]).real(outputs)
 
 
 def exact(model: bytes, test: Windows, progress: Progress) -> Array:
     """Return the int8 outputs (windows, classes) that the device will give, by the interpreter."""
-    graph = read_tflite.read(model, bundle.MODEL)
+    graph = _read(model)
     inputs = as_inputs(graph, test.values)
     rows = []
     for start in range(0, len(inputs), JUDGED):
@@ -111,7 +112,7 @@ def contents(
     files: Files, calibration: Array, test: Windows, judged: Evaluation | ValueEvaluation
 ) -> dict[str, bytes]:
     """Return the files of the bundle by name."""
-    graph = read_tflite.read(files.int8_model, bundle.MODEL)
+    graph = _read(files.int8_model)
     spread = np.unique(np.linspace(0, len(test.values) - 1, EXPECTED).round().astype(int))
     inputs = as_inputs(graph, test.values[spread])
     edges = np.stack([np.full(inputs.shape[1:], value, np.int8) for value in (-128, 127)])
@@ -129,7 +130,7 @@ def contents(
 
 def manifest(job: Job, net: Net, files: Files) -> Bundle:
     """Return `bundle.json` without its hashes."""
-    graph = read_tflite.read(files.int8_model, bundle.MODEL)
+    graph = _read(files.int8_model)
     return Bundle(
         family=job.family.card.name,
         size=job.size,
@@ -153,6 +154,11 @@ def manifest(job: Job, net: Net, files: Files) -> Bundle:
             created=datetime.now(UTC).isoformat(timespec="seconds"),
         ),
     )
+
+
+def _read(model: bytes) -> Graph:
+    """Return the graph of an int8 model as it is, its float islands included."""
+    return name_floats(read_tflite.read(model, bundle.MODEL))
 
 
 def _tensor(graph: Graph, index: int) -> Tensor:

@@ -9,8 +9,11 @@ import numpy as np
 import official_golden
 import pytest
 import small_waves
+from family_nets import artefacts
 
 from boards.errors import UserError
+from firmware.compiler import passes, read_tflite
+from firmware.compiler.stream import prove, stream
 from models import official, ser_w2v2, train
 from models.blocks import ccc, cost
 from models.blocks.wav2vec import Waves
@@ -111,3 +114,14 @@ def test_the_stem_stays_while_the_rest_learns() -> None:
     assert not [name for name in moved if name.startswith("stem")]
     assert {"positions/direction", "layer1_query/kernel", "dense/kernel", "logits/bias"} <= moved
     assert model.targets == (3,)
+
+
+def test_micro_streams_up_to_its_mean_and_equals_its_window_for_ever() -> None:
+    graph = passes.run(read_tflite.read(artefacts("ser_w2v2").read("int8.tflite"), "ser_w2v2"))
+    made = stream(graph, 4)  # 100 ms
+    assert "MEAN" in made.stopped_by
+    assert not made.remembers
+    assert made.macs < made.window_macs / 4
+    _, rows, bands = graph.tensors[graph.inputs[0]].shape
+    signal = np.random.default_rng(0).integers(-128, 128, (rows + 12, bands)).astype(np.int8)
+    assert prove(graph, made, signal) == 3

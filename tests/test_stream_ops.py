@@ -281,6 +281,21 @@ def test_fused_products_of_rows(varies: bool) -> None:
     assert prove(graph, made, signal(graph, ROWS)) == 1
 
 
+@pytest.mark.parametrize("begin", [0, 2, 5])
+def test_fused_products_of_rows_and_earlier_ones(begin: int) -> None:
+    graph = Net.of(ROWS, COLUMNS, CHANNELS).relu().graph()
+    left, half, row = ROWS - 5, CHANNELS // 2, COLUMNS * CHANNELS
+    pair = (Operand(0, first, (CHANNELS, 1), Q[1], Q[0]) for first in (5 * row, begin * row + half))
+    terms = Terms((left * COLUMNS, half), (Term(tuple(pair)),))
+    at, last = len(graph.tensors), graph.tensors[graph.outputs[0]]
+    y = replace(last, name="products", shape=(1, left, COLUMNS, half))
+    node = Node("EAR_PRODUCTS", graph.outputs, (at,), {"terms": terms}, 1, "products")
+    graph = replace(graph, tensors=(*graph.tensors, y), nodes=(*graph.nodes, node), outputs=(at,)).verify()
+    made = stream(graph, 4)
+    assert (made.stopped_by, made.remembers, made.outputs) == ("", False, 4)
+    assert prove(graph, made, signal(graph, ROWS + 12)) == 4
+
+
 def slid(net: Net, draw: Any) -> None:
     """Add a filter or pool along time, if it fits."""
     size, stride, dilation = (

@@ -9,11 +9,11 @@ from keras import layers, ops
 
 
 class Centroids(layers.Layer):
-    """Vectors (batch, time, frequency, width) to 2·x·c − |c|² for each of `count` centroids c.
+    """Vectors (batch, time, frequency, width) to (2·x·c − |c|²) / √width for each of `count` centroids c.
 
-    That is |x|² minus the squared distance: the nearest centroid has the largest value, and the softmax of
-    the values is that of minus the squared distances. A 1×1 convolution with bias in all, which int8 sums up
-    in int32. count·width parameters.
+    That is |x|² minus the squared distance, over √width: the nearest centroid has the largest value, and the
+    softmax of the values is that of minus the squared distances. A 1×1 convolution with bias in all, which
+    int8 sums up in int32. count·width parameters.
     """
 
     def __init__(self, count: int, **kwargs: Any):
@@ -30,8 +30,10 @@ class Centroids(layers.Layer):
 
     def call(self, x: Any) -> Any:
         """Return the values (batch, time, frequency, count)."""
-        kernel = ops.reshape(2 * ops.transpose(self.codes), (1, 1, x.shape[-1], self.count))
-        return ops.conv(x, kernel) - ops.sum(self.codes * self.codes, axis=-1)
+        width = x.shape[-1]
+        scaled = self.codes * width**-0.25
+        kernel = ops.reshape(ops.transpose(2 * width**-0.25 * scaled), (1, 1, width, self.count))
+        return ops.conv(x, kernel) - ops.sum(scaled * scaled, axis=-1)
 
     def get_config(self) -> dict[str, Any]:
         """Return what rebuilds the layer."""

@@ -72,7 +72,7 @@ def _scanned(delta: Any, u: Any, into: Any, out: Any, rates: Any) -> Any:
         def step(carry: Any, chunk: Any) -> tuple[Any, Any]:
             (delta, u, into, out), start = chunk, carry[0]
             _, every = _states(delta, u, into, rates, start)
-            y = ops.stack([ops.sum(h * out[:, t, :, None], axis=1) for t, h in enumerate(every)], axis=1)
+            y = ops.sum(ops.stack(every, axis=1) * out[..., None], axis=2)
             return (every[-1], y), (start, y)
 
         zero = ops.zeros_like(into[0, :, 0, :, None] * u[0, :, 0, None])
