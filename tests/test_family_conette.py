@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 import official_golden
 import pytest
+import small_nets
 
+import boards
 from boards.errors import UserError
+from firmware.compiler import build
+from kit import device, profile
 from models import captions, conette, official, train
 from models.blocks import cost, decoder
 from models.blocks.convnext import ConvNeXt
 from models.blocks.decoder import Decoder
+from quantize import export, int8
 
 SMALL = replace(
     conette.FULL,
@@ -199,3 +205,21 @@ def test_greedy_decoding_in_one_graph_is_a_beam_of_one() -> None:
         assert tuple(row.argmax(axis=-1)[: len(told)]) == told
         content = [token for token in told if words.once[token]]
         assert len(set(content)) == len(content)
+
+
+def test_greedy_decoding_runs_on_a_board(tmp_path: Path) -> None:
+    """Three tokens by the int8 net: every byte as on the host, and the tokens that LiteRT gives."""
+    words = captions.vocabulary(["a dog barks", "rain falls"], ["one"])
+    config = replace(TINY, seconds=1.0, decoder=replace(TINY.decoder, length=3))
+    net = train.seeded(lambda: conette.greedy(config, words, "one", 24.0), 5)
+    x = np.random.default_rng(0).normal(-40, 10, (24, *net.input_shape[1:])).astype(np.float32)
+    train.adapt(net, x)
+    export.float_tflite(net, tmp_path / "float.tflite", worker=small_nets.worker())
+    model = int8.quantise((tmp_path / "float.tflite").read_bytes(), x, worker=small_nets.worker())
+    built = build.compile_model(model, boards.load("virtual-m7"), tmp_path / "build", name="greedy")
+    inputs = profile.trial_inputs(built.window, 6, 0)[:, 0]
+    with device.open(built, None) as board:
+        trial = profile.feed(built, board, inputs)
+    assert not trial.wrong.any()
+    rows = int8.run(model, x[:6])
+    np.testing.assert_allclose(rows.max(axis=-1), 1, atol=0.3)

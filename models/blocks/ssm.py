@@ -163,7 +163,7 @@ def encode(x: Any, encoder: Encoder) -> Any:
             (x1, r1), (x2, r2) = (block(residual, x, number + i, bool(i)) for i in (0, 1))
             x, residual = x1 + x2, r1 + r2
     x = joined(residual, x, -1, "final")
-    norm = LayerNorm(epsilon=1e-5, name="final_norm")
+    norm = LayerNorm(epsilon=1e-5, name=f"final_norm{ISLAND}")
     for _ in range(encoder.norms):
         x = norm(x)
     return x
@@ -201,7 +201,7 @@ def encoder_groups(encoder: Encoder, path: str) -> tuple[Group, ...]:
 def rules(prefix: str) -> tuple[Rule, ...]:
     """Return the rules of an encoder in both directions from Vim's layers (hustvl/Vim)."""
     there = f"{prefix}layers.{{1-}}."
-    found = [*norm(r"layer(\d+)_norm", f"{there}norm"), *norm("final_norm", f"{prefix}norm_f")]
+    found = [*norm(r"layer(\d+)_norm", f"{there}norm"), *norm(f"final_norm{ISLAND}", f"{prefix}norm_f")]
     for part in ("in", "out"):
         found.append(Rule(rf"layer(\d+)_{part}/kernel", f"{there}mixer.{part}_proj.weight", linear))
     for side, tail, middle in (("", "", ""), ("_back", "_b", "_b")):
