@@ -148,7 +148,7 @@ def on_device(net: Any, scenes: Scenes, vocabulary: captions.Vocabulary, model: 
     """Write the captioner as one int8 net that decodes by itself, calibrated on `scenes`."""
     calibration = scenes.x[:CALIBRATED]
     bound = float(np.abs(ops.convert_to_numpy(net([calibration, scenes.tokens[:CALIBRATED, 0, :-1]]))).max())
-    greedy = conette.greedy(config("micro"), vocabulary, TASK, 1.5 * bound)
+    greedy = conette.greedy(config("micro"), vocabulary, TASK, 1.1 * bound)
     conette.hand_over(net, greedy)
     with tempfile.TemporaryDirectory() as folder:
         export.float_tflite(greedy, Path(folder) / "float.tflite")

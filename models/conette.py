@@ -27,7 +27,7 @@ from models.blocks.decoder import Decoder, Pair, Speaker
 from models.blocks.front import covering
 from models.blocks.groups import Group, Slice
 from models.blocks.normalise import LayerNorm
-from models.captions import PAD, Ids, Score, Vocabulary
+from models.captions import EOS, PAD, Ids, Score, Vocabulary
 from models.colour import Colour
 from models.frontend import FrontEnd
 from models.fronts import Front
@@ -223,25 +223,27 @@ def greedy(config: Config, words: Vocabulary, task: str, bound: float) -> keras.
 
     Row i is one-hot: the likeliest token of step i, which is embedded for the next. It is picked by a softmax
     of `SHARP` times the logits, which int8 has and which leaves no second choice. No token of `words.once`
-    comes twice; `bound` is at least the largest logit. What follows the end of a caption means nothing. The
-    weights have the captioner's names.
+    comes twice, and behind the end stands the end; `bound` is at least the largest logit. The weights have
+    the captioner's names.
     """
     heard, speaker = encoder(config), Speaker(config.decoder, words.size)
     sound = speaker.heard(projected(heard.output, config))
     limit = SHARP * bound
-    once = np.where(words.once, 2 * limit, -limit / 2).astype(np.float32)  # never all 0: int8 needs a range
+    rules = np.diag(np.where(words.once, 2 * limit, -limit / 2)).astype(np.float32)  # token -> what it spends
+    rules[EOS] = 2 * limit  # all others: behind the end stands the end
+    rules[EOS, EOS] = -limit / 2
     # A softmax does not see what is added to all: the start is certain, yet no constant, which int8 needs.
     level = ops.mean(heard.output, axis=(1, 2), keepdims=True)
     start = limit * np.eye(words.size, dtype=np.float32)[None, None, words.start(task)]
     picked = [ops.softmax(level + start)]
-    spent = picked[0] * once - limit  # limit where a token is spent, else at most -limit
+    spent = ops.matmul(picked[0], rules) - limit  # limit where a token is spent, else at most -limit
     before: list[Pair | None] = [None] * config.decoder.layers
     for step in range(config.decoder.length):
         logits, pairs = speaker.next(speaker.embedded(picked[-1]), step, before, sound)
         before = list(pairs)
         scores = SHARP * logits
         picked.append(ops.softmax(scores - ops.relu(scores + spent)))
-        spent = picked[-1] * once + spent
+        spent = limit - ops.relu(limit - (ops.matmul(picked[-1], rules) + spent))  # at most limit
     return keras.Model(heard.input, ops.concatenate(picked[1:], axis=1), name="conette_greedy")
 
 

@@ -28,7 +28,7 @@ from models.blocks.front import covering
 from models.blocks.groups import Group
 from models.blocks.masked_patches import MaskedPatches, masked_patches
 from models.blocks.patches import Grid, Patches, Special, resampled, tokens
-from models.blocks.ssm import Encoder, encode, encoder_groups, rules, uniform
+from models.blocks.ssm import ISLAND, Encoder, encode, encoder_groups, rules, uniform
 from models.colour import Colour
 from models.frontend import FrontEnd
 from models.fronts import Front
@@ -157,7 +157,7 @@ def net(config: Config, classes: int) -> keras.Model:
     x = encoded(tokens(x, config.patches, config.encoder.width), config)
     x = layers.Identity(name="frames")(x)
     x = layers.Identity(name="embedding")(ops.mean(x, axis=1))
-    x = normalise.LayerNorm(1e-5, name="head_norm")(x)
+    x = normalise.LayerNorm(1e-5, name=f"head_norm{ISLAND}")(x)
     x = layers.Dropout(config.dropout, name="head_dropout")(x)
     return keras.Model(features, layers.Dense(classes, name="logits")(x), name="ssamba")
 
@@ -198,7 +198,7 @@ def official(config: Config) -> Layout:
             Rule("special/token", "v.cls_token", lambda token: token[0]),
             Rule("position/position", "v.pos_embed", positions),
             *rules("v."),
-            *norm("head_norm", "mlp_head.0"),
+            *norm(f"head_norm{ISLAND}", "mlp_head.0"),
             *dense("logits", "mlp_head.1"),
             Rule("mask/token", "mask_embed", lambda token: token[0, 0]),
             *dense("tell1", "cpredlayer.0"),
@@ -213,6 +213,6 @@ def official(config: Config) -> Layout:
             r"mask_embed|[cg]predlayer\..*",  # the pretraining's own: only `objective` has them
             r"mlp_head\..*",  # the fine-tuning's own: only `net` has them
         ),
-        optional=(r"(head_norm|logits)/.*",),
+        optional=(rf"(head_norm{ISLAND}|logits)/.*",),
         own=(r"bn0/.*", r".*seed.*"),
     )

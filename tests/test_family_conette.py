@@ -186,7 +186,9 @@ def test_encoder_learned_as_a_tagger_goes_into_the_captioner() -> None:
 def decided(words: captions.Vocabulary) -> Any:
     """Return a captioner of random weights that has no doubts."""
     model = train.seeded(lambda: conette.captioner(TINY, words.size), 3)
-    model.get_layer("vocabulary").table.assign(6 * train.copied(model.get_layer("vocabulary").table))
+    tokens = model.get_layer("vocabulary")
+    tokens.table.assign(6 * train.copied(tokens.table))
+    tokens.bias.assign(np.where(np.arange(words.size) == captions.EOS, 8.0, 0.0))
     return model
 
 
@@ -203,6 +205,7 @@ def test_greedy_decoding_in_one_graph_is_a_beam_of_one() -> None:
     for beams, row in zip(wanted, rows, strict=True):
         told = beams[0].tokens
         assert tuple(row.argmax(axis=-1)[: len(told)]) == told
+        assert set(row.argmax(axis=-1)[len(told) :]) <= {captions.EOS}
         content = [token for token in told if words.once[token]]
         assert len(set(content)) == len(content)
 
@@ -211,7 +214,8 @@ def test_greedy_decoding_runs_on_a_board(tmp_path: Path) -> None:
     """Three tokens by the int8 net: every byte as on the host, and the tokens that LiteRT gives."""
     words = captions.vocabulary(["a dog barks", "rain falls"], ["one"])
     config = replace(TINY, seconds=1.0, decoder=replace(TINY.decoder, length=3))
-    net = train.seeded(lambda: conette.greedy(config, words, "one", 24.0), 5)
+    net = train.seeded(lambda: conette.greedy(config, words, "one", 200.0), 5)
+    conette.hand_over(decided(words), net)
     x = np.random.default_rng(0).normal(-40, 10, (24, *net.input_shape[1:])).astype(np.float32)
     train.adapt(net, x)
     export.float_tflite(net, tmp_path / "float.tflite", worker=small_nets.worker())

@@ -87,7 +87,7 @@ def test_pretraining_and_fine_tuning_read_each_other_s_file() -> None:
         official.load(ssamba.net(GOLDEN, 3), state, ssamba.official(GOLDEN))
     body = {key: value for key, value in state.items() if "mlp_head" not in key}
     lacking = official.load(ssamba.net(GOLDEN, 3), body, ssamba.official(GOLDEN))
-    assert set(lacking) == {"head_norm/gamma", "head_norm/beta", "logits/kernel", "logits/bias"}
+    assert set(lacking) == {"head_norm_island/gamma", "head_norm_island/beta", "logits/kernel", "logits/bias"}
 
 
 def test_a_wrong_checkpoint_names_the_nearest_key() -> None:

@@ -38,7 +38,8 @@ class Encoder:
     `both`: each mixer scans both ways, and layers come in pairs, one on the sequence and one on the
     sequence reversed, whose results and residuals are added. `forward`: what comes later is never seen.
     `decays`: one rate for each channel and state as in Mamba, or one for each state, which is one table of
-    256 entries on a device. `norms`: how often the last normalisation is applied.
+    256 entries on a device. `norms`: how often the last normalisation is applied; its variances are as
+    far apart as loud and silent frames are in the sum of all layers, so it is a float island.
     """
 
     width: int

@@ -142,9 +142,11 @@ def _complete(
     """Return int8 tensor → (gamma, beta) of the normalised values that somebody outside needs."""
     one = np.ones(())
     forms: dict[int, Form] = {s.x: {"x": one}, s.root: {"r" if s.inverse else "s": one}}
-    for reader in found.read(s.x):
-        if reader.op == "MEAN" and _mean(graph, found, reader.outputs[0]) == (s.x, s.axes):
-            forms[reader.outputs[0]] = {"m": one}
+    wide = [node.outputs[0] for node in found.read(s.x) if node.op == "DEQUANTIZE"]
+    for x in (s.x, *wide):
+        for reader in found.read(x):
+            if _name(reader) == "MEAN" and _mean(graph, found, reader.outputs[0]) == (x, s.axes):
+                forms[reader.outputs[0]] = {"m": one}
     waiting: list[tuple[int, int]] = []
     seen: set[int] = set()
 
