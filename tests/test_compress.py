@@ -208,7 +208,8 @@ def test_a_clips_answer_is_the_mean_over_its_windows() -> None:
     clips = Windows(np.zeros((3, 1, 1), np.int32), np.array([0, 0, 1]), np.array([1, 0]))
     outputs = np.array([[3, 0], [0, 4], [1, 0]], np.int8)
     np.testing.assert_array_equal(clips.choices(outputs), [1, 0])
-    np.testing.assert_array_equal(clips.labels, [1, 1, 0])
+    np.testing.assert_array_equal(clips.means(outputs), [[1.5, 2.0], [1.0, 0.0]])
+    assert clips.score(outputs) == 1.0
 
 
 def test_cross_validation_counts_folds_and_clips() -> None:
