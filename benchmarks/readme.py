@@ -29,6 +29,7 @@ SAID_HERE = {  # files whose first line cannot say what they are
     "benchmarks/results/zoo.json": "the same figures, fold by fold and seed by seed",
     "benchmarks/results/patchout.md": "what PaSST's patchout saves in training",
     "benchmarks/results/captions.md": "captions of mixed sounds, from float to the board",
+    "benchmarks/results/efficiency.md": "parameters and operations that papers save, beside ours",
     "benchmarks/results/scaling.md": "SSAMBA beside SSAST as tokens grow",
     "benchmarks/results/real_data.md": "cross-validated accuracy on real sounds, as in this page",
 }

@@ -240,6 +240,9 @@ def _zoo(parser: Parser) -> None:
     parser.add_argument("--teacher", metavar="SIZE", help="as of compress, of all (default: the recipes')")
     parser.add_argument("--seeds", type=whole(1), default=3, help="of each student (default: 3)")
     parser.add_argument("--folds", type=whole(2), default=5, help="of each data set, at most (default: 5)")
+    parser.add_argument(
+        "--held-out", type=named, action="append", metavar="NAME=FOLD", help="the only fold of a data set"
+    )
     parser.add_argument("--epochs", type=whole(1), help="most epochs of each training stage")
     parser.add_argument("--board", default="virtual-m7", help="default: virtual-m7")
     parser.add_argument("--jobs", type=whole(1), metavar="N", help="processes (default: one a core)")

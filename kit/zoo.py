@@ -87,13 +87,24 @@ def order(
     teacher: str | None = None,
     epochs: int | None = None,
     folds: int = MOST_FOLDS,
+    held_out: Mapping[str, str] | None = None,
     jobs: int | None = None,
     progress: Progress = silent,
 ) -> Order:
     """Return the order with every choice made and checked; nothing is trained yet.
 
+    Args:
+        families: all that have a micro, if empty.
+        data: data sets by the names that the table gives them.
+        seeds, board, teacher, epochs: as in `Order`.
+        out: folder of everything that is built.
+        folds: of each data set, at most.
+        held_out: the only fold of a data set, by its name.
+        jobs: processes; one a core by default.
+        progress: told about the reading of the data.
+
     Raises:
-        UserError: no such family, size, board or data; data without two folds.
+        UserError: no such family, size, board, data or fold; data without two folds.
     """
     boards.load(board)
     room_for(out, folder=True)
@@ -101,19 +112,26 @@ def order(
     for name in chosen:
         if SIZE not in registry.card(name).sizes:
             raise UserError(f"{name} has no size {SIZE}")
-    sources = tuple(_source(name, path, folds, progress) for name, path in data.items())
+    only = held_out or {}
+    if strange := [name for name in only if name not in data]:
+        raise UserError(f"no data set is called {', '.join(strange)}; there are: {', '.join(data)}")
+    sources = tuple(_source(name, path, folds, only.get(name), progress) for name, path in data.items())
     made = Order(chosen, sources, seeds, board, teacher, epochs, jobs or os.cpu_count() or 1, out)
     if not made.pairs:
         raise UserError(f"no data set asks for what {', '.join(chosen)} does: values for a regression")
     return made
 
 
-def _source(name: str, path: str, most: int, progress: Progress) -> Source:
+def _source(name: str, path: str, most: int, only: str | None, progress: Progress) -> Source:
     whole = datasets.load(path, progress=progress)
     folds = whole.folds
     if len(folds) < 2:
         raise UserError(f"{path}: two folds, speakers or rooms at least are needed, it has {len(folds)}")
-    if len(folds) > most:
+    if only is not None:
+        if only not in folds:
+            raise UserError(f"{path}: has no fold {only!r}; there are: {', '.join(folds)}")
+        folds = (only,)
+    elif len(folds) > most:
         folds = tuple(folds[i] for i in np.linspace(0, len(folds) - 1, most).round().astype(int))
     return Source(name, path, whole.name, whole.sha256(), whole.regression, folds)
 

@@ -36,6 +36,7 @@ def build(args: Namespace, progress: Progress) -> dict[str, Any]:
         teacher=args.teacher,
         epochs=args.epochs,
         folds=args.folds,
+        held_out=dict(args.held_out or []),
         jobs=args.jobs,
         progress=progress,
     )

@@ -24,6 +24,7 @@ from typing import Any
 import keras
 from keras import layers, ops
 
+from boards.errors import UserError
 from models.blocks import normalise
 from models.blocks.codebook import nearest
 from models.blocks.codes import Centroids
@@ -152,8 +153,17 @@ def encoded(seen: Any, view: View, name: str) -> Any:
     """Return the bottlenecks (batch, time, frequency, width) of all pieces of what a view sees.
 
     A dense layer over pieces that lie side by side is a convolution as large as its stride.
+
+    Raises:
+        UserError: the view sees less than one piece.
     """
     size = (view.frames, view.bands)
+    frames, bands = seen.shape[1:3]
+    if frames < view.frames or bands < view.bands:
+        raise UserError(
+            f"{name} looks at pieces of {view.frames} frames × {view.bands} bands, but sees only "
+            f"{frames} × {bands}: give it longer inputs"
+        )
     x = layers.Conv2D(view.hidden, size, size, activation="relu", name=f"{name}_encode1")(seen)
     return layers.Conv2D(view.width, (1, 1), name=f"{name}_encode2")(x)
 
@@ -178,7 +188,7 @@ def net(config: Config, classes: int) -> keras.Model:
     for number, view in enumerate(config.views, 1):
         name = f"view{number}"
         codes = encoded(averaged(image, view, name), view, name)
-        parts += told(codes, view, name)
+        parts.append(layers.Concatenate(name=f"{name}_statistics")(list(told(codes, view, name))))
     x = layers.Identity(name="embedding")(layers.Concatenate(name="statistics")(parts))
     x = layers.Dropout(config.dropout, name="head_dropout")(x)
     x = layers.Dense(config.hidden, activation="relu", name="fc1")(x)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ from numpy.typing import NDArray
 
 from boards import atomic
 from boards.errors import UserError
+from models import npz
 
 
 class CheckpointError(UserError):
@@ -44,7 +43,6 @@ def read(path: Path) -> dict[str, NDArray[Any]]:
         CheckpointError: it is no whole .npz file without objects.
     """
     try:
-        with path.open("rb") as whole, np.load(whole, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, KeyError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
-        raise CheckpointError(f"{path}: not a whole checkpoint ({error}); remove it to start anew") from None
+        return npz.read(path, "remove it to start anew")
+    except UserError as error:
+        raise CheckpointError(str(error)) from None

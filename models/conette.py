@@ -8,6 +8,9 @@ wanted (task embedding) and its words come from `models.captions`.
 FULL has 28,222,767 parameters by the official count: trainable ones with the head of 527 AudioSet classes,
 without statistics, STFT and mel matrices. The captioner has no head (405,263) and adds 196,864 (projection)
 and 9,472,512 + 513·V (decoder with a vocabulary of V): the trained part, 12,021,481 for V = 4,585.
+
+On a device `greedy` does all, encoder and decoder, as one graph: its steps follow each other with the keys
+and values kept, and one task and length are built in. Beam search (`scorer`) asks the captioner on the host.
 """
 
 from __future__ import annotations

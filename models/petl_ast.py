@@ -32,10 +32,11 @@ from models.blocks.adapters import (
     Prefix,
     Prompts,
     freeze,
+    method_groups,
     places,
     trained,
 )
-from models.blocks.attention import Encoder, Layer, Positions, encoder_groups, transformer
+from models.blocks.attention import Encoder, Layer, Positions, transformer
 from models.blocks.front import covering
 from models.blocks.groups import Group
 from models.blocks.patches import Grid, Patches, Special, resampled, split_table, tokens
@@ -209,7 +210,7 @@ def folded(config: Config, low_rank: keras.Model) -> tuple[Config, keras.Model]:
 
 def groups(config: Config) -> tuple[Group, ...]:
     """Return what pruning may remove: heads and hidden units."""
-    return encoder_groups(config.encoder, "encoder")
+    return method_groups(config.encoder, config.method, "encoder")
 
 
 def official(config: Config) -> Layout:

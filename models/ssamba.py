@@ -28,7 +28,7 @@ from models.blocks.front import covering
 from models.blocks.groups import Group
 from models.blocks.masked_patches import MaskedPatches, masked_patches
 from models.blocks.patches import Grid, Patches, Special, resampled, tokens
-from models.blocks.ssm import ISLAND, Encoder, encode, encoder_groups, rules, uniform
+from models.blocks.ssm import Encoder, encode, encoder_groups, rules, uniform
 from models.colour import Colour
 from models.frontend import FrontEnd
 from models.fronts import Front
@@ -142,22 +142,13 @@ def encoded(x: Any, config: Config) -> Any:
     return x[:, config.special :] if config.special else x
 
 
-def incoming(config: Config) -> tuple[Any, Any]:
-    """Return the input of the net, and what its first layer takes: of log-mel, each band normalised."""
-    front = frontend(config)
-    features = keras.Input((front.frames, front.features), name="features")
-    if isinstance(front, FrontEnd):
-        return features, normalise.bands(features, affine=False)
-    return features, features
-
-
 def net(config: Config, classes: int) -> keras.Model:
     """Return the model: (batch, frames, bands) to (batch, classes) logits."""
-    features, x = incoming(config)
+    features, x = normalise.incoming(frontend(config))
     x = encoded(tokens(x, config.patches, config.encoder.width), config)
     x = layers.Identity(name="frames")(x)
     x = layers.Identity(name="embedding")(ops.mean(x, axis=1))
-    x = normalise.LayerNorm(1e-5, name=f"head_norm{ISLAND}")(x)
+    x = normalise.LayerNorm(1e-5, name="head_norm")(x)
     x = layers.Dropout(config.dropout, name="head_dropout")(x)
     return keras.Model(features, layers.Dense(classes, name="logits")(x), name="ssamba")
 
@@ -165,7 +156,7 @@ def net(config: Config, classes: int) -> keras.Model:
 def objective(config: Config, classes: int) -> keras.Model:
     """Return the pretraining, that of SSAST: patches hidden, told apart and drawn, without `classes`."""
     del classes
-    features, x = incoming(config)
+    features, x = normalise.incoming(frontend(config))
 
     def trunk(shown: Any) -> Any:
         return encoded(shown, config)
@@ -198,7 +189,7 @@ def official(config: Config) -> Layout:
             Rule("special/token", "v.cls_token", lambda token: token[0]),
             Rule("position/position", "v.pos_embed", positions),
             *rules("v."),
-            *norm(f"head_norm{ISLAND}", "mlp_head.0"),
+            *norm("head_norm", "mlp_head.0"),
             *dense("logits", "mlp_head.1"),
             Rule("mask/token", "mask_embed", lambda token: token[0, 0]),
             *dense("tell1", "cpredlayer.0"),
@@ -213,6 +204,6 @@ def official(config: Config) -> Layout:
             r"mask_embed|[cg]predlayer\..*",  # the pretraining's own: only `objective` has them
             r"mlp_head\..*",  # the fine-tuning's own: only `net` has them
         ),
-        optional=(rf"(head_norm{ISLAND}|logits)/.*",),
+        optional=(r"(head_norm|logits)/.*",),
         own=(r"bn0/.*", r".*seed.*"),
     )

@@ -4,6 +4,9 @@ Input: log-mel frames, float32 (batch, frames, bands); published sizes take 80 b
 variance over the clip (models/fronts/tera_mel.py), up to 1,500 frames. Output: logits (batch, classes) of
 the mean over the encoded frames; the layer `frames` is the representation of every frame.
 
+MICRO attends within chunks of 320 ms only, so that a stream of such hops runs each chunk once and remembers
+its frames for the mean. The other sizes attend to the whole input, as the paper does: a window each hop.
+
 The official code's parameters are counted without a classifier: base 21,327,360, medium 42,590,976, large
 85,118,208, and 653,648 for the head that reconstructs, which `objective` adds.
 """
@@ -35,7 +38,7 @@ CARD = {
     "task": "classification",
     "paper": "https://arxiv.org/abs/2007.06028",
     "licence": "Apache-2.0 (official code and this code)",
-    "streaming": "window",
+    "streaming": "frame",
     "weights": {"where": "Hugging Face s3prl/tera", "licence": "Apache-2.0", "commercial": True},
     "sizes": {
         "full": {"parameters": 21_335_050, "classes": 10, "note": "base: 3 layers of 768, 16 kHz speech"},
@@ -63,6 +66,7 @@ class Config:
     stack: int  # frames that share one position
     encoder: Encoder
     dropout: float = 0.0  # before the classifier
+    chunk: int = 0  # positions that attend to one another, each chunk to itself; 0: all of the input
 
 
 def published(depth: int) -> Config:
@@ -71,15 +75,15 @@ def published(depth: int) -> Config:
     return Config(TeraMel(), seconds=10.0, max_frames=1500, normalised=True, stack=1, encoder=encoder)
 
 
-def compact(width: int, depth: int, ffn: int, dropout: float) -> Config:
+def compact(width: int, depth: int, ffn: int, dropout: float, chunk: int) -> Config:
     """Return a size for devices: `depth` layers with 4 heads, two frames a position."""
     encoder = Encoder(width, 0, (Layer(4, width // 4, ffn),) * depth, attention_bias=False, dropout=dropout)
-    return Config(FrontEnd(), 1.0, 64, normalised=False, stack=2, encoder=encoder, dropout=dropout)
+    return Config(FrontEnd(), 1.0, 64, False, stack=2, encoder=encoder, dropout=dropout, chunk=chunk)
 
 
 FULL = published(3)
-LITE = compact(256, 6, 1024, 0.1)
-MICRO = compact(64, 3, 128, 0.0)
+LITE = compact(256, 6, 1024, 0.1, chunk=0)
+MICRO = compact(64, 3, 128, 0.0, chunk=8)
 
 SIZES = {"full": FULL, "medium": published(6), "large": published(12), "lite": LITE, "micro": MICRO}
 
@@ -104,14 +108,22 @@ def sinusoids(frames: int, width: int) -> np.ndarray[Any, np.dtype[np.float32]]:
 
 
 def trunk(config: Config) -> keras.Model:
-    """Return features (batch, frames, bands) to encoded frames (batch, frames // stack, width)."""
+    """Return features (batch, frames, bands) to encoded frames (batch, frames // stack, width).
+
+    Of chunks, the oldest frames that fill none are left out.
+    """
     front, encoder = frontend(config), config.encoder
     features = keras.Input((front.frames, front.features), name="features")
     x = features if config.normalised else normalise.bands(features, affine=False)
     x = layers.Conv1D(encoder.width, config.stack, strides=config.stack, name="embed")(x)
+    count = x.shape[1] // config.chunk if config.chunk else 0
+    if count:
+        x = ops.reshape(x[:, -count * config.chunk :], (-1, config.chunk, encoder.width))
     x = LayerNorm(encoder.epsilon, name="embed_norm")(x + sinusoids(x.shape[1], encoder.width))
-    x = layers.Dropout(encoder.dropout, name="embed_dropout")(x)
-    return keras.Model(features, layers.Identity(name="frames")(transformer(x, encoder)), name="tera")
+    x = transformer(layers.Dropout(encoder.dropout, name="embed_dropout")(x), encoder)
+    if count:
+        x = ops.reshape(x, (-1, count * config.chunk, encoder.width))
+    return keras.Model(features, layers.Identity(name="frames")(x), name="tera")
 
 
 def net(config: Config, classes: int) -> keras.Model:
@@ -137,12 +149,13 @@ class Repair(keras.Model):
         self.out = layers.Dense(front.features * config.stack, name="head_output")
 
     def call(self, x: Any, training: bool | None = None) -> Any:
-        """Return the repaired frames (batch, frames, bands), all that fill whole positions."""
+        """Return the repaired frames (batch, frames, bands), all that the trunk encodes."""
         altered, mask = self.alter(x)
         hidden = self.activate(self.dense(self.trunk(altered, training=training)))
-        frames = x.shape[1] // self.stack * self.stack
+        end = x.shape[1] // self.stack * self.stack
+        frames = hidden.shape[1] * self.stack
         repaired = ops.reshape(self.out(self.norm(hidden)), (-1, frames, x.shape[2]))
-        wanted, cells = x[:, :frames], mask[:, :frames]
+        wanted, cells = x[:, end - frames : end], mask[:, end - frames : end]
         wrong = ops.sum(cells * ops.abs(repaired - wanted))
         self.add_loss(wrong / ops.maximum(ops.sum(cells), 1.0))
         return repaired

@@ -94,11 +94,16 @@ def compile_options() -> dict[str, Any]:
 def adapt(net: Any, x: Floats) -> None:
     """Set the statistics of the net's input normalisation to those of features `x` (N, frames, bands).
 
-    A net whose front end normalises already has none and stays as it is.
+    A net whose front end normalises already has none and stays as it is; one that makes its features itself
+    has it behind them.
     """
+    import keras
+
     layer = next((layer for layer in net.layers if layer.name == "bn0"), None)
     if layer is None:
         return
+    if layer.input is not net.input:
+        x = predict(keras.Model(net.input, layer.input), x)
     layer.moving_mean.assign(x.mean(axis=(0, 1)))
     layer.moving_variance.assign(x.var(axis=(0, 1)))
 

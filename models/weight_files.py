@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from boards import atomic
 from boards.errors import UserError
+from models import npz, pickled
 from models.data.clips import file_digest
 
 Array: TypeAlias = NDArray[Any]
@@ -26,7 +27,19 @@ WRAPPERS = ("model", "state_dict", "module", "model_state_dict", "net", "network
 TRAINING = re.compile(r"optim|(lr_)?sched|scaler|callbacks|loops|global_step|epoch", re.IGNORECASE)
 LABELS = ("labels", "label_dict")  # names of the classes, beside the weights
 REFUSED = re.compile(r"GLOBAL (\S+) (?:was not|whose)")
+CLUTTER = re.compile(  # of torch's errors, which advise to load the file without care
+    r"Weights only load failed.*?(WeightsUnpickler error: |$)|In PyTorch 2\.6.*|Check the documentation.*"
+    r"|This is an internal miniz.*",
+    re.DOTALL,
+)
 MOST_LABELS = 100_000
+CURE = "download or save it again"
+INSTEAD = {  # how a file begins that came in place of the weights
+    b"version https://git-lfs": "a pointer of Git LFS, not the weights: `git lfs pull` brings them",
+    b"<!doctype": "a web page, not the weights: download the file that it links to",
+    b"<html": "a web page, not the weights: download the file that it links to",
+}
+NUMBERS = ("BOOL", "U8", "I8", "U16", "I16", "U32", "I32", "U64", "I64", "F16", "BF16", "F32", "F64")
 
 
 @dataclass(frozen=True)
@@ -46,13 +59,18 @@ def read(path: Path) -> WeightFile:
         UserError: the file is missing, of another kind, damaged, or holds code and not only weights.
     """
     if not path.is_file():
-        raise UserError(f"{path}: no such file of weights; {_kinds()} is needed")
+        what = "is a folder" if path.is_dir() else "no such file of weights"
+        raise UserError(f"{path}: {what}; {_kinds()} is needed")
     reader = READERS.get(path.suffix.lower())
     if reader is None:
         raise UserError(f"{path}: {_kinds()} is needed, not {path.suffix or 'a name without an ending'}")
+    _check_beginning(path)
     found = reader(path)
     if not found.arrays:
-        raise UserError(f"{path}: holds no arrays")
+        raise UserError(f"{path}: holds no arrays of numbers, so no weights")
+    strange = next((name for name in found.arrays if name and not name.isprintable()), None)
+    if strange is not None:
+        raise UserError(f"{path}: has an array with the name {strange!r}, not one of weights: {CURE}")
     return WeightFile(unwrapped(found.arrays), found.labels)
 
 
@@ -89,6 +107,20 @@ def flattened(value: Any) -> Iterator[tuple[str, Any]]:
         waiting += [(f"{name}.{key}" if name else key, inner) for key, inner in reversed(kept)]
 
 
+def _check_beginning(path: Path) -> None:
+    try:
+        with path.open("rb") as file:
+            head = file.read(64).lstrip().lower()
+            size = file.seek(0, 2)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
+    if not size:
+        raise UserError(f"{path}: is empty (0 bytes): {CURE}")
+    for start, what in INSTEAD.items():
+        if head.startswith(start):
+            raise UserError(f"{path}: is {size} bytes of {what}")
+
+
 def _kinds() -> str:
     *most, last = READERS
     return f"a {', '.join(most)} or {last}"
@@ -100,28 +132,26 @@ def _safetensors(path: Path) -> WeightFile:
 
     try:
         with safe_open(path, framework="numpy") as file:
-            arrays = {name: _plain(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118  (no dict)
+            names = list(file.keys())
+            kinds = {name: str(file.get_slice(name).get_dtype()) for name in names}
+            strange = next((name for name in names if kinds[name] not in NUMBERS), None)
+            if strange is not None:
+                raise _unfit(path, strange, kinds[strange])
+            arrays = {name: _plain(file.get_tensor(name)) for name in names}
             return WeightFile(arrays, _label_names((file.metadata() or {}).get(LABELS[0])))
     except (SafetensorError, OSError, ValueError, TypeError, OverflowError) as error:
         raise _damaged(path, "a .safetensors file", error) from None
 
 
 def _npz(path: Path) -> WeightFile:
-    arrays = {}
-    labels: tuple[str, ...] = ()
-    try:
-        with path.open("rb") as whole, np.load(whole, allow_pickle=False) as file:
-            for name in file.files:
-                value = file[name]
-                if name in LABELS and value.dtype.kind == "U":
-                    labels = tuple(str(label) for label in value.ravel()[:MOST_LABELS])
-                elif value.dtype.kind in "fiub":
-                    arrays[name] = _plain(value)
-    except MemoryError:
-        raise UserError(f"{path}: says it holds more than this machine's memory: it is damaged") from None
-    except Exception as error:  # zipfile, zlib, numpy and its parser of headers each have their own
-        raise _damaged(path, "an .npz file of arrays", error) from None
-    return WeightFile(arrays, labels)
+    found = npz.read(path, CURE)
+    texts = {name: found.pop(name) for name in list(found) if found[name].dtype.kind in "US"}
+    labels = next((texts[name] for name in LABELS if name in texts), np.array([], str))
+    strange = next((name for name in found if found[name].dtype.kind not in "fiub"), None)
+    if strange is not None:
+        raise _unfit(path, strange, str(found[strange].dtype))
+    arrays = {name: _plain(value) for name, value in found.items()}
+    return WeightFile(arrays, tuple(str(label) for label in labels.ravel()[:MOST_LABELS]))
 
 
 def _plain(value: Array) -> Array:
@@ -180,6 +210,9 @@ def _import_torch(path: Path) -> Any:
     except ModuleNotFoundError as error:
         if error.name != "torch":
             raise
+        found = pickled.code(path)
+        if found is not None:
+            raise _code(path, found) from None
         raise UserError(
             f"{path}: reading {path.suffix} needs torch, once: pip install 'earkit[torch]'"
         ) from None
@@ -190,22 +223,30 @@ def _refusal(path: Path, error: Exception) -> UserError:
     text = str(error)
     found = REFUSED.search(text)
     if found or "TorchScript" in text:
-        code = found[1] if found else "a TorchScript program"
-        return UserError(
-            f"{path}: holds code, not only weights ({code}): re-save its state_dict where it was trained, "
-            "with torch.save(model.state_dict(), …)"
-        )
-    return _damaged(path, "a checkpoint of torch.save", error)
+        return _code(path, found[1] if found else "a TorchScript program")
+    named = pickled.code(path)  # of protocols that the careful unpickler does not read
+    return _code(path, named) if named else _damaged(path, "a checkpoint of torch.save", error)
+
+
+def _code(path: Path, what: str) -> UserError:
+    return UserError(
+        f"{path}: holds code, not only weights ({what}), which is never run: re-save its state_dict where it "
+        "was trained, with torch.save(model.state_dict(), …)"
+    )
+
+
+def _unfit(path: Path, name: str, kind: str) -> UserError:
+    return UserError(f"{path}: {name} is {kind}, a kind of array that is not read: save it as float32")
 
 
 def _array(path: Path, name: str, tensor: Any, torch: Any) -> Array:
-    if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_complex():
-        raise UserError(
-            f"{path}: {name} is a {tensor.dtype} tensor of a kind that is not supported: re-save it"
-        )
-    plain = tensor.detach()
-    plain = plain.float() if plain.is_floating_point() else plain
-    array: Array = np.array(plain.contiguous().numpy())  # a copy: several tensors may share one storage
+    plain = tensor.layout is torch.strided and tensor.device.type == "cpu"
+    if not plain or tensor.is_quantized or tensor.is_complex():
+        where = "" if tensor.device.type == "cpu" else f" {tensor.device.type}"
+        raise _unfit(path, name, f"{tensor.dtype} {tensor.layout}{where}")
+    value = tensor.detach()
+    value = value.float() if value.is_floating_point() else value
+    array: Array = np.array(value.contiguous().numpy())  # a copy: several tensors may share one storage
     return array
 
 
@@ -236,8 +277,8 @@ def _label_names(found: Any) -> tuple[str, ...]:
 
 
 def _damaged(path: Path, what: str, error: Exception) -> UserError:
-    reason = " ".join(str(error).split())[:160] or type(error).__name__
-    return UserError(f"{path}: not {what}, or damaged: {reason}")
+    reason = " ".join(CLUTTER.sub("", str(error)).split())[:160].rstrip(". ") or type(error).__name__
+    return UserError(f"{path}: not {what}, or damaged: {reason}: {CURE}")
 
 
 READERS: Mapping[str, Callable[[Path], WeightFile]] = {

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from math import ceil
 from pathlib import Path
@@ -104,13 +105,27 @@ def cut(family: Family, config: Any, net: Any, x: Floats, y: Truth, wanted: Mapp
     Raises:
         UserError: `net` is not `family.net(config, classes)`.
     """
-    weights = {name: copied(variable) for name, variable in cost.weights(net).items()}
+    weights = _weights(net)
     groups = [group for group in family.groups(config) if group.field in wanted]
     _check(groups, weights, family)
     slopes = _slopes(net, x, y) if any(group.importance == "taylor" for group in groups) else []
-    kept: dict[str, Kept] = {}
+    kept = {
+        group.field: most_important(group, importance(group, weights, slopes), wanted[group.field])
+        for group in groups
+    }
+    return keep_units(family, config, net, kept)
+
+
+def keep_units(family: Family, config: Any, net: Any, kept: Mapping[str, Kept]) -> Pruned:
+    """Return `net` with the units `kept[field]` alone in each group named there, without any training.
+
+    Raises:
+        UserError: `net` is not `family.net(config, classes)`.
+    """
+    weights = _weights(net)
+    groups = [group for group in family.groups(config) if group.field in kept]
+    _check(groups, weights, family)
     for group in groups:
-        kept[group.field] = most_important(group, importance(group, weights, slopes), wanted[group.field])
         config = with_field(config, group.field, len(kept[group.field]))
     small = family.net(config, net.output_shape[-1])
     _transfer(groups, kept, weights, small)
@@ -193,7 +208,26 @@ def _slopes(net: Any, x: Floats, y: Truth) -> list[dict[str, NDArray[Any]]]:
     """Return the gradients of the task's loss, by weight, of batches spread over the examples."""
     picked = np.linspace(0, len(x) - 1, min(SAMPLE, len(x))).astype(np.intp)
     parts = np.array_split(picked, ceil(len(picked) / BATCH))
-    return gradients(net, [(x[part], y[part]) for part in parts])
+    with _thawed(net):
+        return gradients(net, [(x[part], y[part]) for part in parts])
+
+
+@contextmanager
+def _thawed(net: Any) -> Iterator[None]:
+    """Let all weights have gradients for a while: what a family trains not matters to its output too."""
+    layers = [(layer, layer.trainable) for layer in net.layers]
+    variables = [(variable, variable.trainable) for variable in net.variables]
+    for layer in net.layers:
+        layer.trainable = True
+    try:
+        yield
+    finally:
+        for part, value in (*layers, *variables):
+            part.trainable = value
+
+
+def _weights(net: Any) -> dict[str, NDArray[Any]]:
+    return {name: copied(variable) for name, variable in cost.weights(net).items()}
 
 
 def _transfer(groups: Sequence[Group], kept: Mapping[str, Kept], weights: dict[str, Any], small: Any) -> None:

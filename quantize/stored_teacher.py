@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from boards.errors import UserError
-from models import checkpoint, tasks
+from models import npz, tasks
 from models.data import Dataset
 from models.tasks import Floats, Truth
 from quantize.evaluate import Windows
@@ -45,7 +45,7 @@ def read(path: Path) -> dict[str, Array]:
     Raises:
         UserError: it is damaged, lacks something, or holds what is not a number.
     """
-    arrays = checkpoint.read(path)
+    arrays = npz.read(path, "store the teacher's answers again with `earkit reference`")
     said = [name for name in ("logits", "embedding") if name in arrays]
     if "names" not in arrays or not said:
         has = ", ".join(sorted(arrays))

@@ -223,7 +223,7 @@ def test_a_stream_of_sound_equals_the_window_at_every_hop(size: str, tmp_path: P
     into = build.window.tensors[build.window.inputs[0]]
     scale, zero = float(into.quantisation.scale[0]), int(into.quantisation.zero_point[0])
     rng = np.random.default_rng(0)
-    samples = (3000 * rng.standard_normal(front.sample_rate * 14 // 10)).astype(np.int16)
+    samples = (3000 * rng.standard_normal(front.sample_rate * 15 // 10)).astype(np.int16)
     compared = 0
     with device.open(build, None) as board:
         for result in board.stream([samples], HOP):

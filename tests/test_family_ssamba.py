@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import tempfile
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -15,6 +17,9 @@ import boards
 from boards.errors import UserError
 from firmware.compiler import build as compiler
 from firmware.compiler import interp
+from firmware.compiler.build import Build
+from firmware.compiler.passes.rewrite import drop_unused
+from firmware.compiler.stream import stream
 from kit import device
 from models import frontend, official, registry, ssamba, train
 from models.blocks import cost
@@ -87,7 +92,7 @@ def test_pretraining_and_fine_tuning_read_each_other_s_file() -> None:
         official.load(ssamba.net(GOLDEN, 3), state, ssamba.official(GOLDEN))
     body = {key: value for key, value in state.items() if "mlp_head" not in key}
     lacking = official.load(ssamba.net(GOLDEN, 3), body, ssamba.official(GOLDEN))
-    assert set(lacking) == {"head_norm_island/gamma", "head_norm_island/beta", "logits/kernel", "logits/bias"}
+    assert set(lacking) == {"head_norm/gamma", "head_norm/beta", "logits/kernel", "logits/bias"}
 
 
 def test_a_wrong_checkpoint_names_the_nearest_key() -> None:
@@ -105,28 +110,60 @@ def test_a_clip_shorter_than_a_patch_is_refused() -> None:
         ssamba.net(replace(ssamba.LITE, seconds=0.1), 3)
 
 
-def test_micro_streams_frame_by_frame_on_the_board(tmp_path: Path) -> None:
+@functools.cache
+def streaming() -> Build:
+    """Return MICRO, untrained, compiled to take one frame at a time: 20 ms."""
     _, front, float_model, _ = small_nets.family("ssamba")
     calibration = np.random.default_rng(0).normal(-40, 10, (32, front.frames, front.features))
-    model = int8.quantise(float_model, calibration.astype(np.float32), worker=small_nets.worker())
-    build = compiler.compile_model(
-        model,
+    return compiler.compile_model(
+        int8.quantise(float_model, calibration.astype(np.float32), worker=small_nets.worker()),
         boards.load("virtual-m7"),
-        tmp_path / "stream",
+        Path(tempfile.mkdtemp()) / "stream",
         name="ssamba",
         frontend=asdict(front),
         frontend_tables=frontend.tables(replace(front, frames=1)),
-        hop=1,  # 20 ms
+        hop=1,
     )
+
+
+def test_micro_streams_frame_by_frame() -> None:
+    build = streaming()
     assert registry.card("ssamba").streaming == "frame"
     assert build.stream is not None
     assert build.stream["macs"] * 20 < build.stream["window_macs"]
     assert [node.op for node in build.graph.nodes].count("EAR_SCAN_ON") == len(ssamba.MICRO.encoder.layers)
-    samples = (3_000 * np.random.default_rng(1).standard_normal(front.samples)).astype(np.int16)
-    into = build.window.tensors[build.window.inputs[0]]
-    assert into.quantisation is not None
-    scale, zero = float(into.quantisation.scale[0]), int(into.quantisation.zero_point[0])
-    x = frontend.quantise(frontend.features(samples, front), scale, zero).astype(np.int8).reshape(into.shape)
+
+
+def test_every_frame_of_the_stream_equals_that_of_the_window() -> None:
+    whole = streaming().window
+    mean = next(node for node in reversed(whole.nodes) if node.op == "MEAN")  # over all frames
+    frames = drop_unused(replace(whole, outputs=(mean.inputs[0],)))
+    made = stream(frames, 1)
+    assert (made.outputs, made.stopped_by) == (1, "")
+    x = np.random.default_rng(1).integers(-128, 128, frames.tensors[frames.inputs[0]].shape).astype(np.int8)
+    (wanted,), states = interp.run(frames, [x]), interp.initial_states(made.graph)
+    for t in range(made.window):
+        (told,), states = interp.step(made.graph, [x[:, t : t + 1]], states)
+        np.testing.assert_array_equal(told[:, 0], wanted[:, t])
+
+
+def test_micro_on_the_board_is_the_stream_at_every_hop_and_the_window_at_its_end() -> None:
+    build, front = streaming(), ssamba.frontend(ssamba.MICRO)
+    assert isinstance(front, frontend.FrontEnd)
+    longer = replace(front, frames=front.frames + 12)
+    samples = (3_000 * np.random.default_rng(1).standard_normal(longer.samples)).astype(np.int16)
+    entry = build.graph.tensors[build.graph.inputs[0]].quantisation
+    assert entry is not None
+    heard = frontend.features(samples, longer)
+    x = frontend.quantise(heard, float(entry.scale[0]), int(entry.zero_point[0])).astype(np.int8)[None]
+    states, wanted = interp.initial_states(build.graph), []
+    for t in range(longer.frames):
+        (told,), states = interp.step(build.graph, [x[:, t : t + 1]], states)
+        wanted.append(told.ravel())
+    np.testing.assert_array_equal(
+        wanted[front.frames - 1], interp.run(build.window, [x[:, : front.frames]])[0].ravel()
+    )
     with device.open(build, None) as board:
-        *_, last = board.stream([samples], 1)
-    np.testing.assert_array_equal(last.output, interp.run(build.window, [x])[0].ravel())
+        made = [result.output for result in board.stream([samples], 1)]
+    np.testing.assert_array_equal(made, wanted[-len(made) :])
+    assert len(made) > longer.frames - front.frames

@@ -85,6 +85,19 @@ class Net:
         axes = tfl.constant(f"a{len(self.nodes)}", [1, 2])
         return self.add("MEAN", [axes], (1, self.last.shape[3]), keep_dims=False)
 
+    def attention(self, chunk: int) -> Net:
+        """Add attention of the values of `chunk` rows to one another; all rows: over the window."""
+        shape = self.last.shape
+        chunks = shape[1] // chunk, chunk * shape[2], shape[3]
+        x = self.add("RESHAPE", [tfl.constant(f"s{len(self.nodes)}", list(chunks))], chunks).last
+        square = (chunks[0], chunks[1], chunks[1])
+        weights = tfl.Value(f"p{len(self.nodes)}", square, "int8", 1 / 256, -128)
+        scores = self.add("BATCH_MATMUL", [x], square, 4, adj_y=True).last
+        self.nodes.append(tfl.Op("SOFTMAX", [scores], [weights], {"beta": 1.0}, 2))
+        self.last = weights
+        self.add("BATCH_MATMUL", [x], chunks, 4)
+        return self.add("RESHAPE", [tfl.constant(f"s{len(self.nodes)}", list(shape))], shape)
+
     def graph(self) -> Graph:
         return passes.run(read_tflite.read(tfl.model([self.input], self.nodes, [], [self.last]), "net"))
 
@@ -116,6 +129,26 @@ def test_causal_filters_equal_the_window_from_a_fresh_start() -> None:
     made = stream(net.graph(), 2)
     assert (made.remembers, made.outputs, made.stopped_by) == (True, 1, "")
     assert compared(net, 2) == 1
+
+
+def test_attention_within_chunks_runs_once_a_chunk() -> None:
+    net = Net.of(26).conv(3).conv(2, stride=2).attention(3).dense().mean()
+    graph = net.graph()
+    assert any(node.op.startswith("EAR_ATTENTION") for node in graph.nodes)
+    made = stream(graph, 6)
+    assert "MEAN" in made.stopped_by
+    assert made.macs < made.window_macs / 3
+    assert max(made.graph.tensors[state.read].shape for state in made.graph.states) == (1, 12, 4, 6)
+    assert compared(net, 6) == 4
+
+
+def test_attention_over_the_window_or_across_hops_stops_rows() -> None:
+    whole = Net.of(26).conv(3).conv(2, stride=2).attention(12).mean()
+    assert "it relates every row of the window to every other" in stream(whole.graph(), 6).stopped_by
+    assert compared(whole, 6) == 4
+    across = Net.of(26).conv(3).conv(2, stride=2).attention(3).mean()
+    assert "its chunks of 3 do not divide the 2 new rows" in stream(across.graph(), 4).stopped_by
+    assert compared(across, 4) >= 3
 
 
 def test_padding_at_the_end_keeps_the_rest_whole() -> None:

@@ -69,6 +69,7 @@ NETS = {
     "valid": lambda net: filters(net, causal=False),
     "upsampling": upsampling,
     "recurrent": recurrent,
+    "chunks": lambda net: net.conv(2, stride=2).attention(2).mean(),
 }
 
 

@@ -127,6 +127,18 @@ def test_orders_that_cannot_be(change: dict[str, Any], message: str, tmp_path: P
         zoo.order(given["families"], given["data"], seeds=1, board=given["board"], out=tmp_path)
 
 
+def test_one_fold_of_a_data_set_can_be_named(tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"seeds": 1, "board": "virtual-m7", "out": tmp_path}
+    data = {"s": "synthetic", "t": "synthetic"}
+    made = zoo.order(["panns"], data, held_out={"t": "room-03"}, folds=2, **settings)
+    assert [len(source.folds) for source in made.sources] == [2, 1]
+    assert made.sources[1].folds == ("room-03",)
+    with pytest.raises(UserError, match="has no fold 'room-99'; there are: room-00"):
+        zoo.order(["panns"], data, held_out={"s": "room-99"}, **settings)
+    with pytest.raises(UserError, match="no data set is called u; there are: s, t"):
+        zoo.order(["panns"], data, held_out={"u": "room-00"}, **settings)
+
+
 def test_many_folds_are_thinned(tmp_path: Path) -> None:
     made = zoo.order(["panns"], {"s": "synthetic"}, seeds=1, board="virtual-m7", out=tmp_path, folds=3)
     assert made.sources[0].folds == ("room-00", "room-10", "room-19")

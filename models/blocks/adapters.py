@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
 import keras
@@ -16,7 +16,8 @@ from keras import layers, ops
 
 from boards.errors import UserError
 from models.blocks import cost
-from models.blocks.attention import PLAIN, Places
+from models.blocks.attention import PLAIN, Encoder, Places, encoder_groups
+from models.blocks.groups import Group, Slice
 
 
 @dataclass(frozen=True)
@@ -209,6 +210,23 @@ def places(method: Method, special: int) -> Places:
             return Prefixed(method)
         case Plain():
             return PLAIN
+
+
+def method_groups(encoder: Encoder, method: Method, path: str) -> tuple[Group, ...]:
+    """Return the heads and hidden units of every layer as groups, with what `method` adds to the heads."""
+    match method:
+        case Lora():
+            added = ("query_lora_up/kernel", "value_lora_up/kernel")
+        case Prefix():
+            added = ("key_prefix/token", "value_prefix/token")
+        case _:
+            added = ()
+    found = {group.field: group for group in encoder_groups(encoder, path)}
+    for index, layer in enumerate(encoder.layers):
+        heads = found[f"{path}.layers.{index}.heads"]
+        own = tuple(Slice(f"layer{index + 1}_{weight}", 1, layer.head_width) for weight in added)
+        found[heads.field] = replace(heads, slices=heads.slices + own)
+    return tuple(found.values())
 
 
 def trained(method: Method) -> tuple[str, ...]:

@@ -171,17 +171,20 @@ def encode(x: Any, encoder: Encoder) -> Any:
 
 
 def encoder_groups(encoder: Encoder, path: str) -> tuple[Group, ...]:
-    """Return the channels and the states of every layer as groups."""
+    """Return the channels and the states of every layer as groups.
+
+    A channel is heard in the output, and in B, C and step sizes, which all channels share.
+    """
     groups: list[Group] = []
     for index, layer in enumerate(encoder.layers):
         name = f"layer{index + 1}"
         sides = [name, f"{name}_back"] if encoder.directions == "both" else [name]
-        out = Slice(f"{name}_out/kernel", 0)
-        own = [Slice(f"{name}_in/kernel", 1), out]  # both halves, for each channel has a gate
+        readers = [Slice(f"{name}_out/kernel", 0)]
+        own = [Slice(f"{name}_in/kernel", 1)]  # both halves, for each channel has a gate
         states: list[Slice] = []
         for side in sides:
             own += [Slice(f"{side}_conv/kernel", 1), Slice(f"{side}_conv/bias", 0)]
-            own += [Slice(f"{side}_{part}/kernel", 0) for part in ("into", "outof", "rank")]
+            readers += [Slice(f"{side}_{part}/kernel", 0) for part in ("into", "outof", "rank")]
             own += [
                 Slice(f"{side}_step/kernel", 1),
                 Slice(f"{side}_step/bias", 0),
@@ -193,9 +196,12 @@ def encoder_groups(encoder: Encoder, path: str) -> tuple[Group, ...]:
             states += [Slice(f"{side}_{part}/kernel", 1) for part in ("into", "outof")]
             states.append(Slice(decay, 1 if encoder.decays == "channel" else 0))
         field, least = f"{path}.layers.{index}", min(8, layer.inner)
-        groups.append(Group(f"{field}.inner", layer.inner, tuple(own), (out,), "taylor", least, multiple=4))
-        readers, least = tuple(Slice(f"{side}_outof/kernel", 1) for side in sides), min(2, layer.states)
-        groups.append(Group(f"{field}.states", layer.states, tuple(states), readers, "taylor", least))
+        channels = (*own, *readers)
+        groups.append(
+            Group(f"{field}.inner", layer.inner, channels, tuple(readers), "taylor", least, multiple=4)
+        )
+        told, least = tuple(Slice(f"{side}_outof/kernel", 1) for side in sides), min(2, layer.states)
+        groups.append(Group(f"{field}.states", layer.states, tuple(states), told, "taylor", least))
     return tuple(groups)
 
 

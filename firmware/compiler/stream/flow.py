@@ -156,6 +156,25 @@ def located(flow: Flow, x: tuple[int, ...], y: tuple[int, ...]) -> Flow:
     raise BlockedError("it merges the time axis with others")
 
 
+def regrouped(flow: Flow, x: tuple[int, ...], y: tuple[int, ...]) -> Flow:
+    """Return the flow where rows become chunks of rows, or chunks become rows; else as `located`.
+
+    Chunks fill the window, and each step brings whole ones.
+    """
+    before = math.prod(x[: flow.axis])
+    for axis, size in enumerate(y[:-1]):
+        apart = size != flow.rows and size > 1 and math.prod(y[:axis]) == before
+        even = max(size, flow.rows) % min(size, flow.rows) == 0
+        if apart and even and not flow.lead and not flow.ahead:
+            step, rest = divmod(flow.step * size, flow.rows)
+            if rest:
+                raise BlockedError(
+                    f"its chunks of {flow.rows // size} do not divide the {flow.step} new rows"
+                )
+            return replace(flow, axis=axis, rows=size, step=step)
+    return located(flow, x, y)
+
+
 def values(graph: Graph, node: Node, position: int) -> list[int]:
     """Return the integers of a constant input; BlockedError when they are computed."""
     data = graph.tensors[node.inputs[position]].data

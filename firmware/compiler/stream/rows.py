@@ -131,9 +131,13 @@ def fully_connected(b: Builder, node: Node, flows: Mapping[int, Flow]) -> None:
 
 
 def batch_matmul(b: Builder, node: Node, flows: Mapping[int, Flow]) -> None:
-    """Rows times a constant matrix; a product of two flows is attention over the window."""
+    """Rows times a constant matrix, or matrices of one time; else a product of two flows is attention."""
     flow, x = only(flows, 0), b.graph.tensors[node.inputs[0]].shape
     turned = node.options.get("adj_x", False)
+    pair = len(flows) > 1 and len(b.graph.tensors[node.inputs[1]].shape) == len(x)
+    if pair and only(flows, 1) == flow and flow.axis < len(x) - 2:
+        b.add(node, fresh(b, node, flows), [flow])
+        return
     if len(flows) > 1 or flow.axis > len(x) - (3 if turned else 2):
         raise BlockedError("it relates every row of the window to every other")
     matrices, y = b.graph.tensors[node.inputs[1]].shape, b.graph.tensors[node.outputs[0]].shape

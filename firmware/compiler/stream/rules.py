@@ -5,9 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from firmware.compiler.floats import PREFIX
+from firmware.compiler.graph import Node
 from firmware.compiler.ops import OPS
 from firmware.compiler.stream import filters, recurrent, rows, shapes
-from firmware.compiler.stream.flow import Rule
+from firmware.compiler.stream.flow import Builder, Flow, Rule
+
+
+def attention(b: Builder, node: Node, flows: Mapping[int, Flow]) -> None:
+    """Attention within each chunk, as the steps that it was joined from; over the window it stops rows."""
+    for step in node.options["chain"]:
+        RULES[step.op](
+            b, step, {i: b.flows[tensor] for i, tensor in enumerate(step.inputs) if tensor in b.flows}
+        )
+
 
 GROUPS: Mapping[Rule, tuple[str, ...]] = {
     rows.elementwise: (
@@ -34,6 +44,7 @@ GROUPS: Mapping[Rule, tuple[str, ...]] = {
     rows.cumulative: ("CUMSUM",),
     filters.windowed: ("AVERAGE_POOL_2D", "CONV_2D", "DEPTHWISE_CONV_2D", "MAX_POOL_2D"),
     filters.transpose_conv: ("TRANSPOSE_CONV",),
+    attention: ("EAR_ATTENTION", "EAR_ATTENTION_IN_PLACE"),
     recurrent.scan: ("EAR_SCAN",),
     recurrent.lstm: ("UNIDIRECTIONAL_SEQUENCE_LSTM",),
     shapes.reshape: ("EXPAND_DIMS", "RESHAPE", "SQUEEZE"),
@@ -53,9 +64,6 @@ _NAMED: dict[str, Rule] = {name: rule for rule, names in GROUPS.items() for name
 _FLOATS = {name: _NAMED[name.removeprefix(PREFIX)] for name in OPS if name.startswith(PREFIX)}
 RULES: Mapping[str, Rule] = _NAMED | _FLOATS
 REASONS: Mapping[str, str] = {
-    **dict.fromkeys(
-        ("EAR_ATTENTION", "EAR_ATTENTION_IN_PLACE"), "it relates every row of the window to every other"
-    ),
     **dict.fromkeys(
         ("BATCH_TO_SPACE_ND", "SPACE_TO_BATCH_ND"),
         "it deals out the rows: convert it as a dilated convolution",

@@ -11,13 +11,22 @@ from firmware.compiler.graph import Graph, Node
 from firmware.compiler.operands import strides
 from firmware.compiler.ops import pad as pads
 from firmware.compiler.ops import slice as slices
-from firmware.compiler.stream.flow import BlockedError, Builder, Flow, fresh, located, only, values
+from firmware.compiler.stream.flow import (
+    BlockedError,
+    Builder,
+    Flow,
+    fresh,
+    located,
+    only,
+    regrouped,
+    values,
+)
 
 
 def reshape(b: Builder, node: Node, flows: Mapping[int, Flow]) -> None:
-    """A reshape that leaves the time axis one of its axes."""
+    """A reshape that leaves the time axis one of its axes, perhaps as chunks of rows."""
     x, y = (b.graph.tensors[i].shape for i in (node.inputs[0], node.outputs[0]))
-    flow = located(only(flows, 0, lead=True, ahead=True), x, y)
+    flow = regrouped(only(flows, 0, lead=True, ahead=True), x, y)
     b.add(replace(node, inputs=node.inputs[:1]), fresh(b, node, flows), [flow])
 
 
