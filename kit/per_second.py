@@ -1,4 +1,4 @@
-"""What a second of sound costs a streaming model, and what its window model would cost at the same hop."""
+"""What a second of sound costs: hop by hop where the model streams, and with whole windows."""
 
 from __future__ import annotations
 
@@ -22,19 +22,20 @@ Sound = npt.NDArray[np.signedinteger[Any]]
 
 
 def compare(build: Build, device: Device, cost: Cost, sound: Sound | None = None) -> dict[str, Any] | None:
-    """Return the counts of a streaming build for a second of sound, None for a build of whole windows.
+    """Return the counts of a build for a second of sound.
 
-    Of a bare model, which says nothing of time, they are for one row of its input. The window model is
-    compiled for the same board and counted there when the board is emulated; else its figure is None.
+    Of a stream: its own, and those of its window model at the same hop, which is compiled for the same board
+    and counted there when the board is emulated; else that figure is None. Of a bare stream, which says
+    nothing of time, they are for one row of its input. Of whole windows: see `_sliding`.
 
     Args:
-        build: of the stream.
+        build: of the stream or the windows.
         device: the board that runs it.
-        cost: of one hop.
+        cost: of one hop or window.
         sound: what is heard, at least a window and HOPS hops; None for a bare model.
     """
     if build.stream is None:
-        return None
+        return _sliding(build, cost)
     rows = build.stream["rows"]
     hops = 1 / rows
     if build.frontend is not None:
@@ -48,6 +49,27 @@ def compare(build: Build, device: Device, cost: Cost, sound: Sound | None = None
         "stream": round(own * hops),
         "window": None if window is None else round(window * hops),
         "origins": {"stream": cost.origin, "window": None if window is None else cost.origin},
+    }
+
+
+def _sliding(build: Build, cost: Cost) -> dict[str, Any] | None:
+    """Return the count of windows that overlap by half, as over the clips of a test; None of a bare model.
+
+    Each frame's features are made once, as the firmware does where frames go on.
+    """
+    from models.frontend import FrontEnd
+
+    if build.frontend is None:
+        return None
+    front = FrontEnd(**build.frontend)
+    windows = front.sample_rate / front.samples
+    return {
+        "of": "second",
+        "hops": 2 * windows,
+        "unit": cost.unit,
+        "stream": None,
+        "window": round((2 * cost.total + (cost.frontend or 0)) * windows),
+        "origins": {"stream": None, "window": cost.origin},
     }
 
 
@@ -95,5 +117,6 @@ def figures(record: Mapping[str, Any]) -> list[tuple[str, Any, str | None]]:
     if told is None:
         return []
     what = f"{told['unit']} for a {'second of sound' if told['of'] == 'second' else 'row of the input'}"
-    names = {"stream": f"{what}, hop by hop", "window": f"{what}, a window each hop"}
+    slid = "a window each hop" if told["stream"] is not None else "windows that overlap by half"
+    names = {"stream": f"{what}, hop by hop", "window": f"{what}, {slid}"}
     return [(name, told[key], told["origins"][key]) for key, name in names.items() if told[key] is not None]

@@ -84,10 +84,14 @@ def tiles(run: Run) -> Html:
 
 
 def _per_second(told: Record) -> tuple[str, str, str]:
-    """Return the tile of what a stream costs for a second of sound, beside its window model."""
+    """Return the tile of what a second of sound costs: a stream, beside its window model, or windows."""
     what = "a second of sound" if told["of"] == "second" else "a row of input"
-    beside = "" if told["window"] is None else f", {told['window']:,} with a window each hop"
-    return f"{told['unit'].capitalize()} {what}", figures.short(told["stream"]), f"{told['stream']:,}{beside}"
+    title = f"{told['unit'].capitalize()} {what}"
+    stream, window = told["stream"], told["window"]
+    if stream is None:
+        return title, figures.short(window), f"{window:,} with windows that overlap by half"
+    beside = "" if window is None else f", {window:,} with a window each hop"
+    return title, figures.short(stream), f"{stream:,}{beside}"
 
 
 def stages(run: Run) -> Html:

@@ -117,7 +117,16 @@ class Official:
         from models import data, fronts, published, registry
         from models.frontend import FrontEnd
 
-        loaded = published.load(registry.load(self.family), self.size, self.weights, seconds)
+        try:
+            loaded = published.load(registry.load(self.family), self.size, self.weights, seconds)
+        except ValueError as error:  # Keras has no layer of less than one frame
+            if seconds >= self.longest():
+                raise
+            reason = str(error).partition("\n")[0].partition(". ")[0]
+            raise UserError(
+                f"{self.family} {self.size} cannot hear {seconds:.4g} s, its layers would have less than one "
+                f"frame ({reason}): take longer clips, or --seconds up to {self.longest():g}"
+            ) from None
         front = loaded.front
 
         def features(sound: Int16) -> Floats:

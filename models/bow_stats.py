@@ -13,6 +13,10 @@ belong to the objective.
 The paper codes by k-means after training the autoencoders. Here `objective` trains the autoencoders and,
 with them, the centroids by stochastic k-means; for the head a code is a softmax of −distance²/√width, so that
 everything is fine-tuned with the labels. One call of the kit trains all of it with the labels from the start.
+
+MICRO streams: pieces lie side by side, so that a hop of 100 ms brings whole ones, which are encoded and coded
+once. What the stream remembers is a window of bottlenecks and codes; their means are taken anew at each hop,
+and the head runs, so that it equals the window model for ever.
 """
 
 from __future__ import annotations

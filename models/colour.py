@@ -29,3 +29,12 @@ def colour(features: Floats, how: Colour, rng: np.random.Generator) -> Floats:
     tilt, ripple, phase = rng.normal(size=(3, count, 1)) * [[[how.tilt]], [[how.ripple]], [[3.0]]]
     gain = tilt * place + ripple * np.sin(1.5 * np.pi * place + phase)
     return (shifted + gain[:, None, :]).astype(np.float32)
+
+
+def draws(features: Floats, how: Colour, count: int, seed: int) -> Floats:
+    """Return `count` coloured copies of features (N, frames, bands), one after the other: (count·N, …).
+
+    Equal arguments give the same pitch and equalisation to the same clips, whatever the front end: so two
+    nets with different ones hear the same.
+    """
+    return np.concatenate([colour(features, how, np.random.default_rng((seed, i))) for i in range(count)])

@@ -17,6 +17,7 @@ from models.blocks import cost
 Array: TypeAlias = NDArray[Any]
 State: TypeAlias = Mapping[str, Array]
 Turn: TypeAlias = Callable[..., Array]  # the official arrays of one rule -> our weight
+ALIKE = 0.8  # ratio of difflib, from which on a name may be another spelling
 
 
 def same(value: Array) -> Array:
@@ -223,8 +224,12 @@ def _turned(rule: Rule, keys: tuple[str, ...], state: State, name: str, shape: t
         raise UserError(f"{given} cannot become {name} {shape}: the checkpoint is of another size") from None
     if value.shape != shape:
         raise UserError(f"{given} does not fit {name} {shape}: the checkpoint is of another size")
-    if not np.isfinite(value).all():
-        raise UserError(f"{given} has values that are NaN or infinite: the checkpoint is damaged")
+    with np.errstate(over="ignore"):
+        bad = int(np.count_nonzero(~np.isfinite(value.astype(np.float32, copy=False))))
+    if bad:
+        raise UserError(
+            f"{given} has {bad} values that are NaN or infinite in float32: the checkpoint is damaged"
+        )
     return value
 
 
@@ -232,15 +237,18 @@ def _check_complete(wanted: Mapping[str, str], state: State, layout: Layout) -> 
     missing = [key for key in wanted if key not in state]
     if missing:
         more = f" and lacks {len(missing) - 1} more" if len(missing) > 1 else ""
+        free = [key for key in state if key not in wanted]  # the rest have their places
+        near = _nearest(missing[0], free, ALIKE) or _nearest(missing[0], state) or "none, it has no arrays"
         raise UserError(
-            f"the checkpoint has no {missing[0]} ({wanted[missing[0]]}){more}; nearest: "
-            f"{_nearest(missing[0], state)}: it is of another size, or not of {layout.source}"
+            f"the checkpoint has no {missing[0]} ({wanted[missing[0]]}){more}; nearest: {near}: "
+            f"it is of another size, or not of {layout.source}"
         )
 
 
-def _nearest(key: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(key, list(known), n=1, cutoff=0.0)
-    return near[0] if near else "none, it has no arrays"
+def _nearest(key: str, known: Iterable[str], alike: float = 0.0) -> str:
+    """Return the name of `known` most like `key`, at least by the ratio `alike`; "": there is none."""
+    near = difflib.get_close_matches(key, list(known), n=1, cutoff=alike)
+    return near[0] if near else ""
 
 
 def _check_optional(lacking: list[str], weights: Mapping[str, Any], layout: Layout) -> None:

@@ -43,7 +43,8 @@ def _pickle(file: BinaryIO) -> BinaryIO:
 def _imports(file: BinaryIO) -> Iterator[str]:
     """Yield `module.name` of everything imported; protocol 4 takes them from the two strings before."""
     for _ in range(MOST):
-        strings, memo = ["", ""], {}
+        strings = ["", ""]
+        memo: dict[int, str] = {}
         for opcode, argument, _place in pickletools.genops(file):
             if opcode.name == "STACK_GLOBAL":
                 yield ".".join(strings[-2:])
@@ -54,6 +55,6 @@ def _imports(file: BinaryIO) -> Iterator[str]:
             elif opcode.name == "MEMOIZE":
                 memo[len(memo)] = strings[-1]
             elif opcode.name.endswith("PUT"):
-                memo[int(argument)] = strings[-1]
+                memo[int(str(argument))] = strings[-1]
             elif opcode.name.endswith("GET"):
-                strings.append(memo.get(int(argument), ""))
+                strings.append(memo.get(int(str(argument)), ""))

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,7 @@ from models.tasks import Floats, Truth
 
 Rng: TypeAlias = np.random.Generator
 Progress: TypeAlias = Callable[[str, int, int], None]  # stage, done, total
-Source: TypeAlias = Callable[[int, Rng], tuple[Floats, Floats]]  # epoch -> its features and targets
+Source: TypeAlias = Callable[[int, Rng], tuple[Floats, Floats | None]]  # epoch -> its features and targets
 Validate: TypeAlias = Callable[[], tuple[float, float]]  # -> loss (lower is better), measure
 
 
@@ -69,7 +69,7 @@ class History:
 
 
 class TrainingError(UserError):
-    """Training cannot go on: the loss is not finite."""
+    """Training cannot go on: the loss, or a weight, is not finite."""
 
 
 def nothing(stage: str, done: int, total: int) -> None:
@@ -229,10 +229,12 @@ def fit(
 
     With `validate` the weights of its lowest loss are restored at the end, without it those of the last
     epoch stay. Nothing stops early: the rate falls to zero over all epochs, and most is gained at its end.
-    `checkpoint` (.npz) is replaced after each epoch; where it exists, training goes on from it.
+    `checkpoint` (.npz) is replaced after each epoch; where it exists, training goes on from it. A family's
+    own objective has its `loss` inside (None), and a source without targets where it learns from x alone.
 
     Raises:
-        TrainingError: the loss is not finite; the net then has its best weights so far.
+        TrainingError: the loss, or a weight after an epoch, is not finite; the net then has its best weights
+            so far.
         CheckpointError: `checkpoint` is broken, or of another recipe, seed or net.
     """
     import keras
@@ -287,15 +289,22 @@ class _Run:
         order = rng.permutation(len(x))
         guard = _guard()
         options = {"batch_size": self.recipe.batch, "shuffle": False, "verbose": 0, "callbacks": [guard]}
-        result = self.net.fit(x[order], targets[order], **options)
+        result = self.net.fit(x[order], None if targets is None else targets[order], **options)
         if guard.step:
-            self.restore_best()
-            raise TrainingError(
-                f"the loss is {guard.loss} at step {guard.step} of epoch {number + 1}, learning rate "
-                f"{self.recipe.learning_rate:g}: lower it; the weights of epoch {self.history.best + 1} stay"
-            )
+            self.stop(f"the loss is {guard.loss}", guard.step)
+        if not all(np.isfinite(values).all() for values in self.weights()):
+            self.stop("a weight is NaN or infinite", -(-len(x) // self.recipe.batch))
         self.record(float(result.history["loss"][0]), validate)
         self.save()
+
+    def stop(self, what: str, step: int) -> NoReturn:
+        self.restore_best()
+        best = self.history.best + 1
+        kept = f"weights of epoch {best}" if best else "first weights"
+        raise TrainingError(
+            f"{what} at step {step} of epoch {self.history.epochs + 1}, learning rate "
+            f"{self.recipe.learning_rate:g}: lower it; the {kept} stay"
+        )
 
     def record(self, loss: float, validate: Validate | None) -> None:
         old = self.history

@@ -6,14 +6,17 @@ not the calibration, not the choice between PTQ and QAT (validation clips decide
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 from models import registry, tasks, train
+from models.colour import Colour, draws
+from models.train import Recipe
 from quantize import bundle, cache, calibrate, deploy, distil, export, prepare, prune, record, teachers
 from quantize.bundle import Bundle
 from quantize.cache import Cache
@@ -66,10 +69,10 @@ def run(
     work = Work(out, job.digest)
     taught = school(job, features or Cache(work.folder), kept or cache.teachers(), progress)
     examples, test, teacher = taught.examples, taught.test, taught.teacher
-    distilled = _distilled(job, teacher, examples, work, progress)
+    distilled = _distilled(job, taught, work, progress)
     with Worker(export.PRELOAD) as worker:  # imports TensorFlow while pruning trains
         scratch = _scratch(job, examples, work, progress) if job.scratch and teacher else None
-        pruned = _pruned(job, distilled, teacher, examples, work, progress)
+        pruned = _pruned(job, distilled, taught, work, progress)
         strata = tasks.of(examples.y).strata(examples.y)
         calibration = examples.x[calibrate.choose(examples.x, strata, seed=job.seed)]
         files = deploy.quantise(
@@ -105,7 +108,7 @@ def float_only(
     taught = school(job, features, kept, progress)
     nets = {"scratch": _scratch(job, taught.examples, work, progress)}
     if taught.teacher is not None:
-        nets["distilled"] = _distilled(job, taught.teacher, taught.examples, work, progress)
+        nets["distilled"] = _distilled(job, taught, work, progress)
     found = record.float_stages(job, taught.teacher, nets, taught.test)
     work.done()
     return found
@@ -118,6 +121,20 @@ class School:
     examples: Examples
     test: Windows
     teacher: Teacher | None
+
+    def lesson(self, job: Job, recipe: Recipe) -> tuple[Examples, Recipe]:
+        """Return the examples that the teacher's logits are of, and `recipe` as it fits them.
+
+        A teacher that heard colours has the student hear the same ones, rather than others of its own: then
+        both speak of the same sound (Beyer et al. 2022, arXiv 2106.05237).
+        """
+        if self.teacher is None or not self.teacher.colours:
+            return self.examples, recipe
+        count, seed = self.teacher.colours, job.splits.record.split_seed
+        x = draws(self.examples.x, recipe.colour, count, seed)
+        y = np.concatenate([self.examples.y] * count)
+        heard = replace(self.examples, x=x, y=y, versions=count * self.examples.versions)
+        return heard, replace(recipe, colour=Colour())
 
 
 def school(job: Job, features: Cache, kept: Cache, progress: Progress) -> School:
@@ -137,21 +154,22 @@ def _fresh(job: Job) -> Any:
     return train.seeded(lambda: job.family.net(job.config, len(job.splits.labels)), job.seed)
 
 
-def _distilled(job: Job, teacher: Teacher | None, examples: Examples, work: Work, progress: Progress) -> Net:
-    if teacher is None:
-        return _scratch(job, examples, work, progress)
-    return work.net("distilled", job.build, partial(_distil, job, teacher.logits, examples, work, progress))
+def _distilled(job: Job, taught: School, work: Work, progress: Progress) -> Net:
+    if taught.teacher is None:
+        return _scratch(job, taught.examples, work, progress)
+    return work.net("distilled", job.build, partial(_distil, job, taught, taught.teacher, work, progress))
 
 
-def _distil(job: Job, logits: Array, examples: Examples, work: Work, progress: Progress) -> Net:
+def _distil(job: Job, taught: School, teacher: Teacher, work: Work, progress: Progress) -> Net:
     net = _fresh(job)
+    examples, recipe = taught.lesson(job, job.recipe(job.size))
     distil.distil(
         net,
-        logits,
+        teacher.logits,
         examples.x,
         examples.y,
         examples.validation,
-        recipe=job.recipe(job.size),
+        recipe=recipe,
         seed=job.seed,
         versions=examples.versions,
         checkpoint=work.epochs("distilled"),
@@ -179,13 +197,12 @@ def _scratch(job: Job, examples: Examples, work: Work, progress: Progress) -> Ne
     return work.net("scratch", job.build, learn)
 
 
-def _pruned(
-    job: Job, net: Net, teacher: Teacher | None, examples: Examples, work: Work, progress: Progress
-) -> Net:
+def _pruned(job: Job, net: Net, taught: School, work: Work, progress: Progress) -> Net:
     if job.keep == 1:
         return net
 
     def shrink() -> Net:
+        examples, recipe = taught.lesson(job, job.tuning("prune"))
         result = prune.prune(
             job.family,
             job.family.from_dict(net.config),
@@ -193,9 +210,9 @@ def _pruned(
             examples.x,
             examples.y,
             examples.validation,
-            teacher=None if teacher is None else teacher.logits,
+            teacher=None if taught.teacher is None else taught.teacher.logits,
             keep=job.keep,
-            recipe=job.tuning("prune"),
+            recipe=recipe,
             seed=job.seed,
             versions=examples.versions,
             checkpoint=work.epochs("pruned"),

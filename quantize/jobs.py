@@ -18,7 +18,7 @@ from quantize.stages import Progress, digest, silent
 from quantize.teachers import Lesson, Trained
 
 KEEP = 0.7  # of the units of every group, in pruning
-ALGORITHM = 2  # raise it when a stage changes: work folders of before are then not reused
+ALGORITHM = 3  # raise it when a stage changes: work folders of before are then not reused
 FINE_TUNING = {"prune": (0.4, 0.3), "qat": (0.25, 0.02)}  # shares of the recipe's epochs and learning rate
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from math import ceil
@@ -108,7 +108,8 @@ def cut(family: Family, config: Any, net: Any, x: Floats, y: Truth, wanted: Mapp
     weights = _weights(net)
     groups = [group for group in family.groups(config) if group.field in wanted]
     _check(groups, weights, family)
-    slopes = _slopes(net, x, y) if any(group.importance == "taylor" for group in groups) else []
+    scored = {part.weight for group in groups if group.importance == "taylor" for part in group.scores}
+    slopes = _slopes(net, x, y, scored) if scored else []
     kept = {
         group.field: most_important(group, importance(group, weights, slopes), wanted[group.field])
         for group in groups
@@ -204,26 +205,29 @@ def _check(groups: Sequence[Group], weights: Mapping[str, NDArray[Any]], family:
                 )
 
 
-def _slopes(net: Any, x: Floats, y: Truth) -> list[dict[str, NDArray[Any]]]:
-    """Return the gradients of the task's loss, by weight, of batches spread over the examples."""
+def _slopes(net: Any, x: Floats, y: Truth, names: Set[str]) -> list[dict[str, NDArray[Any]]]:
+    """Return the gradients of the task's loss, of the weights `names` at least, of batches spread over the
+    examples.
+    """
     picked = np.linspace(0, len(x) - 1, min(SAMPLE, len(x))).astype(np.intp)
     parts = np.array_split(picked, ceil(len(picked) / BATCH))
-    with _thawed(net):
+    with _thawed(net, names):
         return gradients(net, [(x[part], y[part]) for part in parts])
 
 
 @contextmanager
-def _thawed(net: Any) -> Iterator[None]:
-    """Let all weights have gradients for a while: what a family trains not matters to its output too."""
-    layers = [(layer, layer.trainable) for layer in net.layers]
-    variables = [(variable, variable.trainable) for variable in net.variables]
+def _thawed(net: Any, names: Set[str]) -> Iterator[None]:
+    """Let the weights `names` have gradients for a while: what a family freezes matters to its output too."""
+    flags = [(part, part.trainable) for part in (*net.layers, *net.variables)]
     for layer in net.layers:
-        layer.trainable = True
+        for weight in layer.weights:
+            if f"{layer.name}/{weight.name}" in names:
+                layer.trainable = weight.trainable = True
     try:
         yield
     finally:
-        for part, value in (*layers, *variables):
-            part.trainable = value
+        for part, trainable in flags:
+            part.trainable = trainable
 
 
 def _weights(net: Any) -> dict[str, NDArray[Any]]:

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from boards.errors import UserError
 from models import frontend, registry, train
 from models.blocks import cost
+from models.colour import Colour, draws
 from models.examples import Hearing
 from models.registry import Family
 from models.tasks import Floats
@@ -32,7 +33,8 @@ NONE = "none"
 FILES = (".keras", ".onnx", ".tflite", ".npz")
 FORM = re.compile(r"(?:(?P<family>\w+)/)?(?P<size>[\w.-]+?)(?:\*(?P<count>\d+))?")
 MOST = 16  # teachers at once
-ALGORITHM = 1  # raise it when the same settings train another teacher
+COLOURS = 3  # colours that a trained teacher hears each example in, where the student's recipe has any
+ALGORITHM = 2  # raise it when the same settings train another teacher
 SOURCES = ("train.py", "examples.py", "colour.py", "tasks.py", "data/augment.py", "data/windows.py")
 
 
@@ -40,6 +42,7 @@ SOURCES = ("train.py", "examples.py", "colour.py", "tasks.py", "data/augment.py"
 class Teacher:
     """What the student learns from: logits (N·versions, classes) of the training examples, in their order.
 
+    With `colours` they are (colours·N·versions, classes), of models.colour.draws of the examples.
     `test_outputs` (windows, classes) are of `test`, None where the teacher knows the training clips only.
     """
 
@@ -50,6 +53,7 @@ class Teacher:
     parameters: int | None = None
     macs: int | None = None
     runtime: str = "keras"
+    colours: int = 0
 
 
 @dataclass(frozen=True)
@@ -182,7 +186,12 @@ def trained(
         np.mean([part["test"] for part in parts], axis=0, dtype=np.float32),
         int(first["cost"][0]) * who.count,
         int(first["cost"][1]) * who.count,
+        colours=_colours(student),
     )
+
+
+def _colours(student: Recipe) -> int:
+    return 0 if student.colour == Colour() else COLOURS
 
 
 def _one(
@@ -197,13 +206,24 @@ def _one(
     """Return one teacher's `logits`, `test` outputs and their `owner`, and `cost` (parameters, MACs)."""
     settings = lesson.settings(who, seed)
     count = prepare.versions(student, len(lesson.splits.train))
-    heard = {**settings, "heard": {"versions": count, "sound": asdict(student.sound), "seed": lesson.seed}}
+    heard = {
+        **settings,
+        "heard": {
+            "versions": count,
+            "sound": asdict(student.sound),
+            "colour": asdict(student.colour),
+            "colours": _colours(student),
+            "seed": lesson.seed,
+        },
+    }
     family = registry.load(who.family)
     front = family.frontend(family.config(who.size, seconds=lesson.seconds))
 
     def answer() -> dict[str, npt.NDArray[Any]]:
         net = _net(family, who, lesson, seed, settings, kept, features, progress)
         x = prepare.training(lesson.splits, front, lesson.hearing, student, lesson.seed, features, progress).x
+        if colours := _colours(student):
+            x = draws(x, student.colour, colours, lesson.seed)
         test, owner = prepare.test_features(lesson.splits, front, lesson.hearing, progress)
         progress("hear the teacher", 0, 1)
         said: dict[str, npt.NDArray[Any]] = {

@@ -8,8 +8,11 @@ import keras
 import numpy as np
 import official_golden
 import pytest
+from family_nets import artefacts
 
 from boards.errors import UserError
+from firmware.compiler import passes, read_tflite
+from firmware.compiler.stream import prove, stream
 from models import official, tera, train
 from models.blocks import cost
 from models.blocks.alteration import Alter, Alteration
@@ -98,3 +101,34 @@ def test_repairing_is_learned() -> None:
     model.compile(keras.optimizers.Adam(3e-3), **train.compile_options())
     losses = model.fit(x, epochs=8, batch_size=16, verbose=0).history["loss"]
     assert losses[-1] < 0.8 * losses[0]
+
+
+def test_micro_streams_chunk_by_chunk_and_equals_its_window_for_ever() -> None:
+    graph = passes.run(read_tflite.read(artefacts("tera").read("int8.tflite"), "tera"))
+    hop = tera.MICRO.chunk * tera.MICRO.stack  # 480 ms
+    made = stream(graph, hop)
+    assert "MEAN" in made.stopped_by
+    assert not made.remembers
+    assert made.macs == pytest.approx(made.window_macs / 2, rel=0.01)
+    _, rows, bands = graph.tensors[graph.inputs[0]].shape
+    signal = np.random.default_rng(0).integers(-128, 128, (rows + 3 * hop, bands)).astype(np.int8)
+    assert prove(graph, made, signal) == 3
+
+
+def test_chunks_leave_out_the_oldest_frames_that_fill_none() -> None:
+    config = replace(tera.MICRO, chunk=10)
+    trunk = train.seeded(lambda: tera.trunk(config), 0)
+    x = np.random.default_rng(0).normal(-40, 10, (2, 49, 40)).astype(np.float32)
+    frames = train.predict(trunk, x)
+    assert frames.shape == (2, 20, 64)
+    later = x.copy()
+    later[:, :8] = 0  # positions 0 to 3
+    np.testing.assert_array_equal(train.predict(trunk, later), frames)
+    later[:, 10] = 0  # of the first chunk
+    changed = np.abs(train.predict(trunk, later) - frames).max(axis=(0, 2)) > 0
+    assert changed[:10].all()
+    assert not changed[10:].any()
+    model = train.seeded(lambda: tera.objective(config, 0), 0)
+    assert model(x).shape == (2, 40, 40)
+    with_few = tera.trunk(replace(tera.MICRO, chunk=30))  # fewer positions than a chunk: they are one
+    assert with_few.output_shape == (None, 24, 64)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from small_nets import BANDS, FRAMES, samples
 
 from boards.errors import UserError
-from firmware.compiler import interp, read_tflite
+from firmware.compiler import interp, passes, read_tflite
 from models import registry
 from quantize import calibrate, export, int8, qdq
 
@@ -27,7 +27,7 @@ def converted(net: Any, tmp_path: Path) -> bytes:
 
 def compare(float_model: bytes, model: bytes, x: Any) -> float:
     """Return the SQNR in dB of TFLM's int8 run against the float model; our interpreter must agree."""
-    graph = read_tflite.read(model, "model")
+    graph = passes.unfused(read_tflite.read(model, "model"))
     entry, end = (graph.tensors[index].quantisation for index in (graph.inputs[0], graph.outputs[0]))
     assert entry is not None
     assert end is not None

@@ -22,7 +22,6 @@ from models.train import Recipe
 from quantize import prune
 from quantize.prune import with_field
 
-SIZES = [(name, size) for name in registry.names() for size in registry.card(name).sizes]
 CLASSES = 3
 WIDEST = 96  # what no group holds is narrowed to this, a multiple of every size's groups and adapters
 
@@ -51,7 +50,17 @@ def shallow(value: Any) -> Any:
     return value
 
 
-def clips(net: Any, count: int = 24) -> tuple[np.ndarray, np.ndarray]:
+def distinct() -> list[tuple[str, str]]:
+    """Return all families and sizes but those whose thin config an earlier size has too."""
+    found: dict[str, tuple[str, str]] = {}
+    for name in registry.names():
+        family = registry.load(name)
+        for size in family.card.sizes:
+            found.setdefault(f"{name} {thin(family, size)}", (name, size))
+    return list(found.values())
+
+
+def clips(net: Any, count: int = 12) -> tuple[np.ndarray, np.ndarray]:
     """Return noise, noise with stripes in time, and noise with stripes in frequency."""
     rng = np.random.default_rng(0)
     y = np.arange(count) % CLASSES
@@ -135,7 +144,7 @@ def same(found: Any, net: Any, x: np.ndarray) -> None:
     np.testing.assert_allclose(train.predict(found, x), wanted, rtol=0, atol=0.01 * spread)
 
 
-@pytest.mark.parametrize(("name", "size"), SIZES)
+@pytest.mark.parametrize(("name", "size"), distinct())
 def test_useless_units_go_and_the_function_stays(name: str, size: str) -> None:
     family = registry.load(name)
     check_useless_units(family, thin(family, size))
@@ -162,13 +171,12 @@ def check_useless_units(family: registry.Family, config: Any) -> None:
     for group in groups:
         left = result.kept[group.field]
         assert len(left) == max(group.minimum, group.units - len(odd(group)))
-        if group.importance == "scale":  # a Taylor score of 0 may also be a unit's that happens to be dead
+        # twins are not silent, and a Taylor score of 0 may also be that of a unit which happens to be dead
+        if group.importance == "scale" and group.field not in mixed:
             assert not set(left) & set(odd(group))
     assert result.parameters == (cost.parameters(net), cost.parameters(result.net))
     assert result.macs[1] < result.macs[0]
-    again = family.from_dict(registry.to_dict(result.config))
-    twin = cost.shape_only(lambda: family.net(again, CLASSES))
-    assert [v.shape for v in twin.variables] == [v.shape for v in result.net.variables]
+    assert family.from_dict(registry.to_dict(result.config)) == result.config
     if mixed:  # twins matter to the LayerNorm, so importance may choose either
         chosen = {g.field: range(0, g.units, 2) if g.field in mixed else result.kept[g.field] for g in groups}
         result = prune.keep_units(family, config, net, {f: np.array(units) for f, units in chosen.items()})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -168,7 +169,9 @@ def test_checkpoints_that_do_not_fit_are_named(weights: Path, data: Path, capsys
         in line
     )
     spoilt(weights, lambda state: state.update({bias: np.full(24, np.nan, np.float32)}))
-    assert "NaN or infinite: the checkpoint is damaged" in said("tera", "--weights", weights)
+    assert "24 values that are NaN or infinite in float32: the checkpoint is damaged" in said(
+        "tera", "--weights", weights
+    )
     spoilt(weights, lambda _state: None)
     assert said("panns", "--weights", weights).endswith("this looks like a checkpoint of tera")
     assert "no official code, so nobody has a checkpoint" in said("tiny_transformer", "--weights", weights)
@@ -196,3 +199,26 @@ def test_inputs_that_do_not_fit_are_named(weights: Path, tmp_path: Path, capsys:
     assert "float32 features or waveforms are needed" in said(np.array(["a"]))
     np.save(tmp_path / "wave.npy", np.zeros(4000))
     assert "inputs of different lengths" in said(good, tmp_path / "wave.npy")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "message"),
+    [
+        (0.0, "the file holds no samples"),
+        (0.02, "give 513 or more"),
+        (
+            0.08,
+            "panns cnn6 cannot hear 0.08 s, its layers would have less than one frame .* --seconds up to 10",
+        ),
+    ],
+)
+def test_clips_shorter_than_the_net_are_named(
+    seconds: float, message: str, weights: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    clip, out = tmp_path / "short.wav", tmp_path / "out.npz"
+    soundfile.write(clip, np.zeros(round(seconds * RATE)), RATE, "PCM_16")
+    argv = ("reference", "panns", "--size", "cnn6", "--weights", weights, "--input", clip, "-o", out)
+    code, _, (line,) = earkit(capsys, *argv)
+    assert code == 1
+    assert re.search(message, line)
+    assert not out.exists()

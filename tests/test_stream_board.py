@@ -158,6 +158,21 @@ def test_a_second_of_sound_is_counted_both_ways(streaming: Build, running: devic
     assert rows["instructions for a second of sound, a window each hop"] == told["window"]
 
 
+def test_windows_that_do_not_stream_overlap_by_half(tiny_build: Path) -> None:
+    made = compiler.load(tiny_build)
+    assert made.frontend is not None
+    front = FrontEnd(**made.frontend)
+    cost = profile.Cost(total=1000, per_node=(1000,), frontend=300, unit="instructions", origin="emulated")
+    with device.open(made, None) as board:
+        told = per_second.compare(made, board, cost)
+    assert told is not None
+    seconds = front.samples / front.sample_rate
+    assert (told["stream"], told["window"]) == (None, round(2300 / seconds))
+    (row,) = per_second.figures({"per_second": told})
+    words = "instructions for a second of sound, windows that overlap by half"
+    assert row == (words, told["window"], "emulated")
+
+
 def test_a_profile_of_a_bare_stream_counts_a_row_of_its_input(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

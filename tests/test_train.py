@@ -162,6 +162,66 @@ def test_loss_that_is_no_number_names_the_step_and_keeps_the_best(tmp_path: Path
     assert "history" in checkpoint.read(path)
 
 
+def test_a_weight_that_is_no_number_stops_it_before_it_is_kept() -> None:
+    """The last step of an epoch may spoil the net with a loss that was still finite."""
+
+    @keras.saving.register_keras_serializable()
+    class Spoilt(keras.losses.Loss):
+        def call(self, wanted: Any, given: Any) -> Any:
+            root = keras.ops.sqrt(keras.ops.maximum(wanted - 1.0, 0.0) * given**2)  # 0, its slope is 0/0
+            return keras.ops.sum(root, axis=-1)
+
+    net = tiny()
+    x, y = clips()
+    start = weights(net)
+    with pytest.raises(TrainingError, match=r"a weight is NaN .* at step 1 of epoch 1, .*first weights stay"):
+        train.fit(
+            net,
+            lambda *_: (x, tasks.one_hot(y, CLASSES)),
+            None,
+            Spoilt(),
+            recipe=replace(RECIPE, batch=90),
+            seed=0,
+        )
+    assert same(weights(net), start)
+
+
+def test_an_objective_with_its_loss_inside_stops_at_nan_too() -> None:
+    class Rebuilds(keras.Model):
+        def __init__(self) -> None:
+            super().__init__()
+            self.down, self.up = keras.layers.Dense(3), keras.layers.Dense(BANDS)
+            self.build((None, FRAMES, BANDS))
+
+        def build(self, shape: Any) -> None:
+            self.down.build(shape)
+            self.up.build((*shape[:-1], 3))
+            self.built = True
+
+        def call(self, x: Any) -> Any:
+            return self.up(self.down(x))
+
+        def compute_loss(self, x: Any = None, y: Any = None, y_pred: Any = None, *_: Any, **__: Any) -> Any:
+            return keras.ops.mean((y_pred - x) ** 2)
+
+    net = train.seeded(Rebuilds, 0)
+    x = np.random.default_rng(0).normal(size=(90, FRAMES, BANDS)).astype(np.float32)
+    good: list[list[np.ndarray]] = []
+
+    def source(epoch: int, rng: np.random.Generator) -> tuple[np.ndarray, None]:
+        spoilt = x.copy()
+        spoilt[rng.integers(90), 0, 0] = np.nan if epoch == 2 else 0.0
+        return spoilt, None
+
+    with pytest.raises(TrainingError, match=r"the loss is nan at step [12] of epoch 3, .*epoch 2 stay"):
+        train.fit(
+            net, source, None, None, recipe=RECIPE, seed=0, progress=lambda *_: good.append(weights(net))
+        )
+    assert len(good) == 2
+    assert same(weights(net), good[1])
+    assert not same(good[0], good[1])
+
+
 def test_weights_of_the_least_validation_loss_are_kept() -> None:
     losses = iter([3.0, 1.0, 2.0, 2.0, 2.0, 1.5])
     net = tiny()

@@ -214,13 +214,12 @@ def places(method: Method, special: int) -> Places:
 
 def method_groups(encoder: Encoder, method: Method, path: str) -> tuple[Group, ...]:
     """Return the heads and hidden units of every layer as groups, with what `method` adds to the heads."""
+    added: tuple[str, ...] = ()
     match method:
         case Lora():
             added = ("query_lora_up/kernel", "value_lora_up/kernel")
         case Prefix():
             added = ("key_prefix/token", "value_prefix/token")
-        case _:
-            added = ()
     found = {group.field: group for group in encoder_groups(encoder, path)}
     for index, layer in enumerate(encoder.layers):
         heads = found[f"{path}.layers.{index}.heads"]

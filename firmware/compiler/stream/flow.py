@@ -124,7 +124,12 @@ class Builder:
     def add_whole(self, node: Node) -> None:
         """Add a node as it is, over whole windows."""
         inputs = tuple(i if i < 0 else self.materialise(i) for i in node.inputs)
-        self.nodes.append(replace(node, inputs=inputs))
+        options = node.options
+        if "chain" in options:  # steps that read the inputs themselves
+            moved = dict(zip(node.inputs, inputs, strict=True))
+            chain = (replace(s, inputs=tuple(moved.get(i, i) for i in s.inputs)) for s in options["chain"])
+            options = {**options, "chain": tuple(chain)}
+        self.nodes.append(replace(node, inputs=inputs, options=options))
         self.whole.update((old, old) for old in node.outputs)
 
 
