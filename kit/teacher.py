@@ -119,13 +119,12 @@ class Official:
 
         try:
             loaded = published.load(registry.load(self.family), self.size, self.weights, seconds)
-        except ValueError as error:  # Keras has no layer of less than one frame
+        except ValueError:  # Keras has no layer of less than one frame
             if seconds >= self.longest():
                 raise
-            reason = str(error).partition("\n")[0].partition(". ")[0]
             raise UserError(
                 f"{self.family} {self.size} cannot hear {seconds:.4g} s, its layers would have less than one "
-                f"frame ({reason}): take longer clips, or --seconds up to {self.longest():g}"
+                f"frame: take longer clips, or --seconds up to {self.longest():g}"
             ) from None
         front = loaded.front
 

@@ -205,10 +205,10 @@ def test_inputs_that_do_not_fit_are_named(weights: Path, tmp_path: Path, capsys:
     ("seconds", "message"),
     [
         (0.0, "the file holds no samples"),
-        (0.02, "give 513 or more"),
+        (0.0001, "give 513 or more"),
         (
             0.08,
-            "panns cnn6 cannot hear 0.08 s, its layers would have less than one frame .* --seconds up to 10",
+            "panns cnn6 cannot hear 0.08 s, its layers would have less than one frame: .* --seconds up to 10",
         ),
     ],
 )
