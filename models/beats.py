@@ -149,7 +149,7 @@ COLOUR = Colour(shift=3, tilt=6.0, ripple=3.0)
 RECIPES = {
     "full": Recipe(epochs=50, batch=16, learning_rate=1e-4, mixup=0.8, masks=1, widest=0.2),
     "lite": Recipe(epochs=20, learning_rate=1e-3, colour=COLOUR, seconds=1.0),
-    "micro": Recipe(epochs=60, learning_rate=4e-3, colour=COLOUR, seconds=1.0, teacher="panns/lite"),
+    "micro": Recipe(epochs=60, learning_rate=4e-3, colour=COLOUR, seconds=1.0, teacher="panns/micro*3"),
 }
 
 

@@ -137,7 +137,7 @@ COLOUR = Colour(shift=3, tilt=6.0, ripple=3.0)
 RECIPES = {
     "full": Recipe(epochs=60, colour=COLOUR, seconds=10.0, teacher="none"),
     "lite": Recipe(epochs=40, learning_rate=2e-3, colour=COLOUR, seconds=1.0),
-    "micro": Recipe(epochs=40, learning_rate=4e-3, colour=COLOUR, seconds=1.0, teacher="panns/lite"),
+    "micro": Recipe(epochs=40, learning_rate=4e-3, colour=COLOUR, seconds=1.0, teacher="panns/micro*3"),
 }
 
 

@@ -153,7 +153,7 @@ COLOUR = Colour(shift=3, tilt=6.0, ripple=3.0)
 RECIPES = {
     "full": Recipe(epochs=100, batch=128, learning_rate=5e-4, weight_decay=2.0, teacher="none"),
     "lite": Recipe(epochs=20, learning_rate=2e-3, colour=COLOUR, seconds=1.0),
-    "micro": Recipe(epochs=40, learning_rate=8e-3, colour=COLOUR, seconds=1.0, teacher="panns/lite"),
+    "micro": Recipe(epochs=40, learning_rate=8e-3, colour=COLOUR, seconds=1.0, teacher="panns/micro*3"),
 }
 
 

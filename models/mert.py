@@ -148,7 +148,7 @@ COLOUR = Colour(shift=3, tilt=6.0, ripple=3.0)
 RECIPES = {
     **dict.fromkeys(("full", "330m"), Recipe(epochs=50, batch=16, learning_rate=1e-4)),
     "lite": Recipe(epochs=30, learning_rate=2e-3, colour=COLOUR, seconds=1.0),
-    "micro": Recipe(epochs=60, learning_rate=5e-3, colour=COLOUR, seconds=1.0, teacher="panns/lite"),
+    "micro": Recipe(epochs=60, learning_rate=5e-3, colour=COLOUR, seconds=1.0, teacher="panns/micro*3"),
 }
 
 

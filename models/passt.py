@@ -112,9 +112,9 @@ MICRO = Config(
     FrontEnd(hop=160, bands=64),
     seconds=1.0,
     max_frames=100,
-    patches=Patches((32, 4), (32, 4)),
+    patches=Patches((16, 16), (16, 16)),
     encoder=Encoder(64, 0, (Layer(4, 16, 128),) * 4, norm="pre"),
-    learned=25,
+    learned=6,
     patchout=Patchout(columns=1, rows=1),
 )
 
@@ -140,7 +140,7 @@ AUDIOSET = Recipe(
 RECIPES = {
     **dict.fromkeys(("full", "s16", "hop100", "20s", "30s", "light"), AUDIOSET),
     "lite": Recipe(epochs=20, learning_rate=1e-3, colour=COLOUR, seconds=1.0),
-    "micro": Recipe(epochs=60, learning_rate=4e-3, colour=COLOUR, seconds=1.0, teacher="panns/lite"),
+    "micro": Recipe(epochs=60, learning_rate=2e-3, colour=COLOUR, seconds=1.0, teacher="panns/micro*3"),
 }
 
 

@@ -150,7 +150,7 @@ RECIPES = {
     "full": Recipe(epochs=50, batch=32, learning_rate=5e-3, weight_decay=0.1),
     "ast": Recipe(epochs=50, batch=32, learning_rate=5e-5, weight_decay=0.1),
     "lite": Recipe(epochs=20, learning_rate=1e-3, colour=COLOUR, seconds=1.0),
-    "micro": Recipe(epochs=60, learning_rate=4e-3, colour=COLOUR, seconds=1.0, teacher="panns/lite"),
+    "micro": Recipe(epochs=60, learning_rate=4e-3, colour=COLOUR, seconds=1.0, teacher="panns/micro*3"),
 }
 
 

@@ -142,7 +142,7 @@ COLOUR = Colour(shift=3, tilt=6.0, ripple=3.0)
 RECIPES = {
     "full": Recipe(epochs=10, batch=32, learning_rate=1e-4),
     "lite": Recipe(epochs=12, colour=COLOUR, seconds=1.0),
-    "micro": Recipe(epochs=20, learning_rate=5e-3, colour=COLOUR, seconds=1.0, teacher="panns/lite"),
+    "micro": Recipe(epochs=20, learning_rate=5e-3, colour=COLOUR, seconds=1.0, teacher="panns/micro*3"),
 }
 
 

@@ -123,7 +123,7 @@ FINE_TUNING = Recipe(epochs=50, batch=48, learning_rate=1e-4, masks=2, widest=0.
 RECIPES = {
     **dict.fromkeys(("full", "small", "tiny"), FINE_TUNING),
     "lite": Recipe(epochs=20, learning_rate=1e-3, colour=COLOUR, seconds=1.0),
-    "micro": Recipe(epochs=20, learning_rate=5e-3, colour=COLOUR, seconds=1.0, teacher="panns/lite"),
+    "micro": Recipe(epochs=20, learning_rate=5e-3, colour=COLOUR, seconds=1.0, teacher="panns/micro*3"),
 }
 
 

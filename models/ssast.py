@@ -145,7 +145,7 @@ FINE_TUNING = Recipe(epochs=50, batch=48, learning_rate=1e-4, mixup=10.0, masks=
 RECIPES = {
     **dict.fromkeys(("full", "small", "tiny", "base-frame", "tiny-frame"), FINE_TUNING),
     "lite": Recipe(epochs=20, learning_rate=1e-3, colour=COLOUR, seconds=1.0),
-    "micro": Recipe(epochs=60, learning_rate=4e-3, colour=COLOUR, seconds=1.0, teacher="panns/lite"),
+    "micro": Recipe(epochs=60, learning_rate=4e-3, colour=COLOUR, seconds=1.0, teacher="panns/micro*3"),
 }
 
 

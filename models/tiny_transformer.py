@@ -111,7 +111,7 @@ COLOUR = Colour(shift=3, tilt=6.0, ripple=3.0)
 RECIPES = {
     "full": Recipe(epochs=100, learning_rate=1e-2, colour=COLOUR, seconds=1.0, teacher="none"),
     "lite": Recipe(epochs=40, learning_rate=3e-3, colour=COLOUR, seconds=1.0),
-    "micro": Recipe(epochs=100, learning_rate=1e-2, colour=COLOUR, seconds=1.0, teacher="panns/lite"),
+    "micro": Recipe(epochs=100, learning_rate=1e-2, colour=COLOUR, seconds=1.0, teacher="panns/micro*3"),
     "baseline": Recipe(epochs=12, learning_rate=1e-3, seconds=1.0),
 }
 

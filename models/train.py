@@ -1,4 +1,4 @@
-"""Training: whole arrays in memory, seeded, resumable at every epoch, best weights kept."""
+"""Training: whole arrays in memory, seeded, resumable at every epoch."""
 
 from __future__ import annotations
 
@@ -55,12 +55,11 @@ class Recipe:
 
 @dataclass(frozen=True)
 class History:
-    """What happened in each epoch; `best` is the epoch (from 0) whose weights the net has at the end."""
+    """What happened in each epoch."""
 
     loss: tuple[float, ...] = ()
     validation_loss: tuple[float, ...] = ()  # empty without validation
     validation_score: tuple[float, ...] = ()
-    best: int = -1
 
     @property
     def epochs(self) -> int:
@@ -227,14 +226,15 @@ def fit(
 ) -> History:
     """Train `net` on what `train` gives for each epoch; the same seed on the same machine, the same net.
 
-    With `validate` the weights of its lowest loss are restored at the end, without it those of the last
-    epoch stay. Nothing stops early: the rate falls to zero over all epochs, and most is gained at its end.
+    Nothing stops early and the last weights stay, whatever `validate` says for the record: the rate falls to
+    zero over all epochs, most is gained at its end, and a voice or room that was kept for validation prefers
+    an early, less certain epoch that is wrong about every other one (10 points on spoken digits).
     `checkpoint` (.npz) is replaced after each epoch; where it exists, training goes on from it. A family's
     own objective has its `loss` inside (None), and a source without targets where it learns from x alone.
 
     Raises:
-        TrainingError: the loss, or a weight after an epoch, is not finite; the net then has its best weights
-            so far.
+        TrainingError: the loss, or a weight after an epoch, is not finite; the net then has those of
+            the epoch before.
         CheckpointError: `checkpoint` is broken, or of another recipe, seed or net.
     """
     import keras
@@ -247,20 +247,19 @@ def fit(
     while not run.done:
         run.epoch(train, validate)
         progress("train", run.history.epochs, recipe.epochs)
-    run.restore_best()
     return run.history
 
 
 @dataclass
 class _Run:
-    """One training run: its state is in the net, its optimiser, `history` and `best`."""
+    """One training run: its state is in the net, its optimiser, `history` and `good`, the last good weights."""
 
     net: Any
     recipe: Recipe
     seed: int
     checkpoint: Path | None
     history: History = field(default_factory=History)
-    best: list[NDArray[Any]] = field(default_factory=list)
+    good: list[NDArray[Any]] = field(default_factory=list)
 
     def compile(self, loss: Any, steps: int) -> None:
         import keras
@@ -298,31 +297,26 @@ class _Run:
         self.save()
 
     def stop(self, what: str, step: int) -> NoReturn:
-        self.restore_best()
-        best = self.history.best + 1
-        kept = f"weights of epoch {best}" if best else "first weights"
+        for variable, value in zip(self.net.variables, self.good, strict=True):
+            variable.assign(value)
+        done = self.history.epochs
+        kept = f"weights of epoch {done}" if done else "first weights"
         raise TrainingError(
-            f"{what} at step {step} of epoch {self.history.epochs + 1}, learning rate "
+            f"{what} at step {step} of epoch {done + 1}, learning rate "
             f"{self.recipe.learning_rate:g}: lower it; the {kept} stay"
         )
 
     def record(self, loss: float, validate: Validate | None) -> None:
         old = self.history
-        losses, correct, better = old.validation_loss, old.validation_score, True
+        losses, scores = old.validation_loss, old.validation_score
         if validate is not None:
             now, share = validate()
-            better = now < min(losses, default=float("inf"))
-            losses, correct = (*losses, now), (*correct, share)
-        self.history = History((*old.loss, loss), losses, correct, old.epochs if better else old.best)
-        if better:
-            self.best = self.weights()
+            losses, scores = (*losses, now), (*scores, share)
+        self.history = History((*old.loss, loss), losses, scores)
+        self.good = self.weights()
 
     def weights(self) -> list[NDArray[Any]]:
         return [copied(variable) for variable in self.net.variables]
-
-    def restore_best(self) -> None:
-        for variable, value in zip(self.net.variables, self.best, strict=True):
-            variable.assign(value)
 
     def identity(self) -> str:
         shapes = [list(variable.shape) for variable in self.net.variables]
@@ -333,13 +327,12 @@ class _Run:
             return
         meta = {"identity": np.array(self.identity()), "history": np.array(json.dumps(asdict(self.history)))}
         optimiser = {f"optimiser{i}": copied(v) for i, v in enumerate(self.net.optimizer.variables)}
-        now = {f"weight{i}": v for i, v in enumerate(self.weights())}
-        best = {f"best{i}": v for i, v in enumerate(self.best)}
-        store.write(self.checkpoint, {**meta, **optimiser, **now, **best})
+        now = {f"weight{i}": v for i, v in enumerate(self.good)}
+        store.write(self.checkpoint, {**meta, **optimiser, **now})
 
     def resume(self) -> None:
         if self.checkpoint is None or not self.checkpoint.exists():
-            self.best = self.weights()
+            self.good = self.weights()
             return
         arrays = store.read(self.checkpoint)
         if str(arrays.get("identity")) != self.identity():
@@ -348,10 +341,10 @@ class _Run:
         for name, variables in (("optimiser", self.net.optimizer.variables), ("weight", self.net.variables)):
             for i, variable in enumerate(variables):
                 variable.assign(arrays[f"{name}{i}"])
-        self.best = [arrays[f"best{i}"] for i in range(len(self.net.variables))]
+        self.good = self.weights()
         found = json.loads(str(arrays["history"]))
         loss, losses, correct = (tuple(found[k]) for k in ("loss", "validation_loss", "validation_score"))
-        self.history = History(loss, losses, correct, found["best"])
+        self.history = History(loss, losses, correct)
 
 
 def _guard() -> Any:

@@ -1,7 +1,7 @@
 """The left half of the road: clips → features → teacher → distil → prune → int8 → a bundle with its accuracy.
 
-Every stage is judged on the same held-out clips, which nothing before saw: not training, not early stopping,
-not the calibration, not the choice between PTQ and QAT (validation clips decide that).
+Every stage is judged on the same held-out clips, which nothing before saw: not training, not the calibration,
+not the choice between PTQ and QAT (validation clips decide that).
 """
 
 from __future__ import annotations

@@ -137,7 +137,7 @@ def parse(text: str, family: str) -> Trained | None:
 def identity(family: Family, size: str, teacher: str | Path | None) -> str:
     """Return a name for settings: FAMILY/SIZE[*COUNT], `none`, or `file <suffix> <SHA-256>`.
 
-    Without a wish it is what the recipe of `size` says, or `none` where that is a size of the family that
+    Without a wish it is what the recipe of `size` says, or `none` where that is one net of the family that
     is not larger.
 
     Raises:
@@ -146,7 +146,9 @@ def identity(family: Family, size: str, teacher: str | Path | None) -> str:
     name, sizes = family.card.name, family.card.sizes
     if teacher is None:
         own = parse(family.recipes[size].teacher, name)
-        if own is None or (own.family == name and sizes[own.size].parameters <= sizes[size].parameters):
+        if own is None:
+            return NONE
+        if own.family == name and own.count == 1 and sizes[own.size].parameters <= sizes[size].parameters:
             return NONE
         return str(own)
     path = Path(teacher)
