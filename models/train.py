@@ -252,7 +252,7 @@ def fit(
 
 @dataclass
 class _Run:
-    """One training run: its state is in the net, its optimiser, `history` and `good`, the last good weights."""
+    """One training run: its state is in the net, its optimiser, `history` and the last `good` weights."""
 
     net: Any
     recipe: Recipe
