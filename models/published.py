@@ -12,7 +12,7 @@ from models import official, registry, weight_files
 from models.blocks import cost
 from models.fronts import Front
 from models.official import State
-from models.registry import Family
+from models.registry import Family, Size
 
 OUTPUTS = ("embedding", "logits", "frames")  # layers whose outputs tell something, where a net has them
 SURE = 0.9  # share of a file's arrays that a layout must know before it is named as the right one
@@ -63,7 +63,8 @@ def load(family: Family, size: str, path: Path, seconds: float | None = None) ->
 def _hint(family: Family, size: str, state: State, classes: int | None) -> str:
     """Return the size, or the family, whose checkpoint this seems to be, as the end of a message."""
     if _share(family, state) == 1:  # every name is known: of another depth or width
-        others = (other for other in family.sizes if other != size)
+        held = sum(value.size for value in state.values())
+        others = (other for other, known in family.card.sizes.items() if other != size and _like(known, held))
         fitting = next((other for other in others if _fits(family, other, classes, state)), None)
         return "" if fitting is None else f"; it fits --size {fitting}"
     shares = {name: _share(registry.load(name), state) for name in registry.names()}
@@ -73,6 +74,11 @@ def _hint(family: Family, size: str, state: State, classes: int | None) -> str:
         if shares[best] > max(SURE, shares[family.card.name])
         else ""
     )
+
+
+def _like(known: Size, held: int) -> bool:
+    """Tell whether a file of `held` values can be of that size, with other heads or statistics; it is quick."""
+    return 0.5 < held / (known.parameters + known.frozen) < 2
 
 
 def _fits(family: Family, size: str, classes: int | None, state: State) -> bool:
