@@ -95,6 +95,8 @@ PARTS: dict[str, Callable[[], str]] = {
     "operators": result("operators"),
     "host": result("host"),
     "streaming": result("streaming"),
+    "scaling": result("scaling"),
+    "patchout": result("patchout"),
     "families": families,
     "boards": board_table,
     "tree": tree,

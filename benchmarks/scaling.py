@@ -139,8 +139,6 @@ def main() -> None:
     RESULT.write_text(
         "\n".join(
             [
-                "# Inference as the tokens grow",
-                "",
                 f"{DEPTH} layers of SSAST tiny ({LAYERS['ssast']}) and SSAMBA tiny ({LAYERS['ssamba']}) in "
                 f"TensorFlow, float32, batch 1, measured on one thread, {date.today()}. Seconds: of the "
                 "processor. Memory: the peak above what the process held before; above "
