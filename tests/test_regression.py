@@ -205,7 +205,7 @@ def test_concordance_is_learnt() -> None:
     recipe = train.Recipe(epochs=20, batch=32, learning_rate=2e-2)
     alone, taught = train.seeded(net, 0), train.seeded(net, 1)
     history = train.fit_on_arrays(alone, x, y, (x, y), recipe=recipe, seed=0)
-    assert history.validation_score[history.best] > 0.9
+    assert history.validation_score[-1] > 0.9
     distil(taught, alone, x, y, (x, y), recipe=recipe, seed=0)
     assert ccc.concordance(y, train.predict(taught, x)).mean() > 0.9
     slopes = train.gradients(alone, [(x[:64], y[:64])])
