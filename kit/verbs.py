@@ -299,8 +299,10 @@ def zoo(args: Namespace) -> int:
         kept = shelf.listed()
         if args.json:
             terminal.json_object({"models": kept})
-        else:
+        elif kept:
             terminal.table(("model", "task", "score", "bytes", "data"), [tuple(one.values()) for one in kept])
+        else:
+            print("no trained models yet: earkit zoo build --keep makes some")
         return 0
     with shown() as progress:
         whole = zoo_view.build(args, progress)

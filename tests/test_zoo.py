@@ -178,6 +178,11 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+def test_an_empty_shelf_says_how_to_fill_it(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["zoo"]) == 0
+    assert capsys.readouterr().out == "no trained models yet: earkit zoo build --keep makes some\n"
+
+
 def test_models_of_the_shelf_are_found_by_name(place: Path, tiny_bundle: Path) -> None:
     kept = shelf.keep(bundle.load(tiny_bundle), "tiny-esc10", "whose it is")
     assert kept.stat().st_size <= shelf.MOST_BYTES
