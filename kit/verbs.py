@@ -25,20 +25,8 @@ def models(args: Namespace) -> int:
     if args.json:
         terminal.json_object({"models": [fits.record(card, known) for card in cards]})
         return 0
-    terminal.table(
-        (
-            "family",
-            "task",
-            "size",
-            "parameters",
-            "int8 size",
-            "fits",
-            "streaming",
-            "official weights",
-            "note",
-        ),
-        [fits.row(card, size, known) for card in cards for size in card.sizes],
-    )
+    rows = [fits.row(card, size, known) for card in cards for size in card.sizes]
+    terminal.table(fits.COLUMNS, rows)
     if args.family:
         print(f"{cards[0].title}. {cards[0].paper}. Licence: {cards[0].licence}")
         if cards[0].weights:

@@ -77,7 +77,7 @@ def _hint(family: Family, size: str, state: State, classes: int | None) -> str:
 
 
 def _like(known: Size, held: int) -> bool:
-    """Tell whether a file of `held` values can be of that size, with other heads or statistics; it is quick."""
+    """Tell whether a file of `held` values can be of that size, with other heads or statistics."""
     return 0.5 < held / (known.parameters + known.frozen) < 2
 
 

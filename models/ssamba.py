@@ -18,22 +18,20 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import keras
-import numpy as np
 from keras import layers, ops
-from numpy.typing import NDArray
 
 from models.blocks import normalise
 from models.blocks.attention import Positions
 from models.blocks.front import covering
 from models.blocks.groups import Group
-from models.blocks.masked_patches import MaskedPatches, masked_patches
-from models.blocks.patches import Grid, Patches, Special, resampled, tokens
+from models.blocks.masked_patches import AUDIO_AND_SPEECH, MaskedPatches, layout, masked_patches
+from models.blocks.patches import Grid, Patches, Special, tokens
 from models.blocks.ssm import Encoder, encode, encoder_groups, rules, uniform
 from models.colour import Colour
 from models.frontend import FrontEnd
 from models.fronts import Front
 from models.fronts.kaldi import Kaldi
-from models.official import Layout, Rule, dense, norm
+from models.official import Layout, Rule
 from models.train import Recipe
 
 CARD = {
@@ -84,9 +82,6 @@ class Config:
     learned: Grid = (8, 64)  # patches of the official pretraining, which its table of positions has
     dropout: float = 0.0  # before the classifier
     pretraining: MaskedPatches = field(default_factory=MaskedPatches)
-
-
-AUDIO_AND_SPEECH = Kaldi(1024, mean=-4.2677393, std=4.5689974)  # AudioSet and LibriSpeech
 
 
 def published(width: int) -> Config:
@@ -174,36 +169,5 @@ def official(config: Config) -> Layout:
     """Return where an official checkpoint, pretrained or fine-tuned, has the weights of net and objective."""
     front = frontend(config)
     grid = config.patches.grid(front.frames, front.features)
-
-    def positions(table: NDArray[Any]) -> NDArray[Any]:
-        return resampled(table[0], config.special, config.learned, grid)
-
-    def patch(kernel: NDArray[Any]) -> NDArray[Any]:
-        return np.transpose(kernel, (3, 2, 1, 0))  # the official image is (bands, frames)
-
-    return Layout(
-        "SiavashShams/ssamba",
-        (
-            Rule("patch/kernel", "v.patch_embed.proj.weight", patch),
-            Rule("patch/bias", "v.patch_embed.proj.bias"),
-            Rule("special/token", "v.cls_token", lambda token: token[0]),
-            Rule("position/position", "v.pos_embed", positions),
-            *rules("v."),
-            *norm("head_norm", "mlp_head.0"),
-            *dense("logits", "mlp_head.1"),
-            Rule("mask/token", "mask_embed", lambda token: token[0, 0]),
-            *dense("tell1", "cpredlayer.0"),
-            *dense("tell2", "cpredlayer.2"),
-            *dense("draw1", "gpredlayer.0"),
-            *dense("draw2", "gpredlayer.2"),
-        ),
-        prefixes=("module.",),
-        ignored=(
-            r"v\.head\..*",  # Vim's head, which nothing uses
-            r"p_input_[ft]dim",  # bands and frames of the pretraining
-            r"mask_embed|[cg]predlayer\..*",  # the pretraining's own: only `objective` has them
-            r"mlp_head\..*",  # the fine-tuning's own: only `net` has them
-        ),
-        optional=(r"(head_norm|logits)/.*",),
-        own=(r"bn0/.*", r".*seed.*"),
-    )
+    special = Rule("special/token", "v.cls_token", lambda token: token[0])
+    return layout("SiavashShams/ssamba", special, rules("v."), config.special, config.learned, grid)

@@ -17,17 +17,15 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import keras
-import numpy as np
 from keras import layers, ops
-from numpy.typing import NDArray
 
 from models.blocks import normalise
 from models.blocks.attention import Encoder, Layer, Positions, encoder_groups, transformer
 from models.blocks.front import covering
 from models.blocks.groups import Group
-from models.blocks.masked_patches import MaskedPatches, masked_patches
-from models.blocks.patches import Grid, Patches, Special, resampled, split_table, tokens
-from models.blocks.timm import dense_rules, norm_rules, transformer_rules
+from models.blocks.masked_patches import AUDIO_AND_SPEECH, MaskedPatches, layout, masked_patches
+from models.blocks.patches import Grid, Patches, Special, split_table, tokens
+from models.blocks.timm import transformer_rules
 from models.colour import Colour
 from models.frontend import FrontEnd
 from models.fronts import Front
@@ -93,7 +91,6 @@ class Config:
     pretraining: MaskedPatches = field(default_factory=MaskedPatches)
 
 
-AUDIO_AND_SPEECH = Kaldi(1024, mean=-4.2677393, std=4.5689974)  # AudioSet and LibriSpeech
 FRAMES = Patches((128, 2), (128, 2))
 
 
@@ -194,36 +191,5 @@ def official(config: Config) -> Layout:
     """Return where a pretrained or fine-tuned official file has the weights of net and objective."""
     front = frontend(config)
     grid = config.patches.grid(front.frames, front.features)
-
-    def positions(table: NDArray[Any]) -> NDArray[Any]:
-        return resampled(table[0], config.special, config.learned, grid)
-
-    def patch(kernel: NDArray[Any]) -> NDArray[Any]:
-        return np.transpose(kernel, (3, 2, 1, 0))  # the official image is (bands, frames)
-
-    return Layout(
-        "YuanGongND/ssast",
-        (
-            Rule("patch/kernel", "v.patch_embed.proj.weight", patch),
-            Rule("patch/bias", "v.patch_embed.proj.bias"),
-            Rule("special/token", ("v.cls_token", "v.dist_token"), lambda *parts: split_table(parts)),
-            Rule("position/position", "v.pos_embed", positions),
-            *transformer_rules("v."),
-            *norm_rules("head_norm", "mlp_head.0"),
-            *dense_rules("logits", "mlp_head.1"),
-            Rule("mask/token", "mask_embed", lambda token: token[0, 0]),
-            *dense_rules("tell1", "cpredlayer.0"),
-            *dense_rules("tell2", "cpredlayer.2"),
-            *dense_rules("draw1", "gpredlayer.0"),
-            *dense_rules("draw2", "gpredlayer.2"),
-        ),
-        prefixes=("module.",),
-        ignored=(
-            r"v\.head(_dist)?\..*",  # timm's heads, which nothing uses
-            r"p_input_[ft]dim",  # bands and frames of the pretraining
-            r"mask_embed|[cg]predlayer\..*",  # the pretraining's own: only `objective` has them
-            r"mlp_head\..*",  # the fine-tuning's own: only `net` has them
-        ),
-        optional=(r"(head_norm|logits)/.*",),
-        own=(r"bn0/.*", r".*seed.*"),
-    )
+    special = Rule("special/token", ("v.cls_token", "v.dist_token"), lambda *parts: split_table(parts))
+    return layout("YuanGongND/ssast", special, transformer_rules("v."), config.special, config.learned, grid)

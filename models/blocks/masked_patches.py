@@ -5,15 +5,21 @@ Gong et al. 2021, SSAST, arXiv 2110.09784 (code: BSD-3-Clause); also the objecti
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import keras
+import numpy as np
 from keras import layers, ops
+from numpy.typing import NDArray
 
 from boards.errors import UserError
-from models.blocks.patches import Grid, Patches, pieces, tokens
+from models.blocks.patches import Grid, Patches, pieces, resampled, tokens
+from models.fronts.kaldi import Kaldi
+from models.official import Layout, Rule, dense, norm
+
+AUDIO_AND_SPEECH = Kaldi(1024, mean=-4.2677393, std=4.5689974)  # AudioSet and LibriSpeech
 
 
 @dataclass(frozen=True)
@@ -147,3 +153,53 @@ class MaskedPatchLoss(layers.Layer):
     def get_config(self) -> dict[str, Any]:
         """Return what rebuilds the layer."""
         return {**super().get_config(), "drawing": self.drawing}
+
+
+def layout(
+    repository: str, special: Rule, inner: Sequence[Rule], count: int, learned: Grid, grid: Grid
+) -> Layout:
+    """Return where an official file, pretrained or fine-tuned, has the weights of net and objective.
+
+    SSAMBA's code grew from SSAST's: around the encoder their keys are the same.
+
+    Args:
+        repository: of the official code.
+        special: rule of the special tokens.
+        inner: rules of the encoder.
+        count: of special tokens.
+        learned: patches that the official table of positions has.
+        grid: patches of the net.
+    """
+
+    def positions(table: NDArray[Any]) -> NDArray[Any]:
+        return resampled(table[0], count, learned, grid)
+
+    def patch(kernel: NDArray[Any]) -> NDArray[Any]:
+        return np.transpose(kernel, (3, 2, 1, 0))  # the official image is (bands, frames)
+
+    return Layout(
+        repository,
+        (
+            Rule("patch/kernel", "v.patch_embed.proj.weight", patch),
+            Rule("patch/bias", "v.patch_embed.proj.bias"),
+            special,
+            Rule("position/position", "v.pos_embed", positions),
+            *inner,
+            *norm("head_norm", "mlp_head.0"),
+            *dense("logits", "mlp_head.1"),
+            Rule("mask/token", "mask_embed", lambda token: token[0, 0]),
+            *dense("tell1", "cpredlayer.0"),
+            *dense("tell2", "cpredlayer.2"),
+            *dense("draw1", "gpredlayer.0"),
+            *dense("draw2", "gpredlayer.2"),
+        ),
+        prefixes=("module.",),
+        ignored=(
+            r"v\.head(_dist)?\..*",  # heads of timm and Vim, which nothing uses
+            r"p_input_[ft]dim",  # bands and frames of the pretraining
+            r"mask_embed|[cg]predlayer\..*",  # the pretraining's own: only `objective` has them
+            r"mlp_head\..*",  # the fine-tuning's own: only `net` has them
+        ),
+        optional=(r"(head_norm|logits)/.*",),
+        own=(r"bn0/.*", r".*seed.*"),
+    )
