@@ -64,7 +64,7 @@ def main() -> None:
         macs = cost.macs(forward) / 1e6
         rows.append(f"| {name} | {out.left(grid):,} | {macs:,.0f} | {step:.2f} | {faster:.2f} |")
     note = (
-        "PaSST full, a training step (forward, backward, SGD) on one clip of 10 s, one run, "
+        "PaSST full, a training step (forward, backward, SGD) on one clip of 10 s, measured in one run, "
         f"{date.today():%Y-%m-%d}, one CPU core. Median of {STEPS} steps taken in turns; times as fast: "
         "median of the ratios within a turn."
     )
