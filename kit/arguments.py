@@ -1,12 +1,37 @@
-"""Types of arguments: what argparse calls for a number, a name or a pair, with an error in one line."""
+"""Arguments: the parser, its types for numbers, names and pairs, and the options that verbs share."""
 
 from __future__ import annotations
 
 import argparse
 import re
 from collections.abc import Callable
+from typing import Any, NoReturn
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse with one line for an error, and no guessing of abbreviated options.
+
+    `mixed`: options may stand between two positional arguments of which the second may be left out.
+    """
+
+    mixed = False
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse as argparse does, or positional arguments after all options."""
+        if not self.mixed:
+            return super().parse_known_args(args, namespace)
+        self.mixed = False  # argparse comes back here, twice
+        try:
+            return self.parse_known_intermixed_args(args, namespace)
+        finally:
+            self.mixed = True
+
+    def error(self, message: str) -> NoReturn:
+        """Print `message` as one line and exit with 2."""
+        line = " ".join(message.split())
+        self.exit(2, f"{self.prog}: {line} (see {self.prog} --help)\n")
 
 
 def whole(low: int) -> Callable[[str], int]:
@@ -54,3 +79,35 @@ def named(text: str) -> tuple[str, str]:
     if not NAME.fullmatch(name):
         raise argparse.ArgumentTypeError(f"{name!r} names no data set: letters, digits, dots and dashes do")
     return name, place
+
+
+def data(parser: Parser, default: str | None) -> None:
+    """Take a data set, and what of it is held out."""
+    parser.add_argument(
+        "--data",
+        type=path,
+        default=default,
+        metavar="DIR",
+        help="folder of clips (ESC-50, Speech Commands or FSDD layout, a folder per class, manifest.csv) "
+        "'synthetic', or 'synthetic-affect' for values instead of classes"
+        + (f" (default: {default})" if default else " (default: what the bundle was made with)"),
+    )
+    parser.add_argument("--held-out", metavar="NAME", help="fold, speaker or source kept for testing")
+
+
+def hop(parser: Parser) -> None:
+    """Take the hop of a streaming build."""
+    parser.add_argument(
+        "--hop",
+        metavar="TIME",
+        help="stream: take this much sound at a time, such as 20ms, or 2 rows of the input",
+    )
+
+
+def build(parser: Parser) -> None:
+    """Take a build and the board that it runs on."""
+    parser.add_argument(
+        "build", type=path, metavar="BUILD", help="what `earkit compile` made, or a model of `earkit zoo`"
+    )
+    parser.add_argument("--port", help="serial port of the board (default: found by its USB id)")
+    parser.add_argument("--board", help="for a model that comes with the kit: see `earkit zoo`")

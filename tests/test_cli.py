@@ -48,7 +48,7 @@ def test_help_names_every_verb(capsys: Capture) -> None:
     out = " ".join(capsys.readouterr().out.split())
     for verb, row in cli.VERBS.items():
         assert verb in out
-        assert row.about in out
+        assert row.ABOUT in out
 
 
 def test_help_imports_nothing_heavy_and_is_fast() -> None:

@@ -1,0 +1,39 @@
+"""`earkit export`: write a model as C that builds alone, or as a CMake, Arduino or Zephyr project."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from pathlib import Path
+
+from kit import arguments, terminal
+from kit.arguments import Parser
+
+ABOUT = "write a model as C that builds alone, or as a CMake, Arduino or Zephyr project"
+EXAMPLE = "earkit export model.tflite --as cmake --board virtual-m4 -o model-c"
+
+
+def add(parser: Parser) -> None:
+    """Declare what it takes."""
+    parser.add_argument(
+        "model", type=arguments.path, metavar="MODEL", help="a bundle, or an int8 .tflite of your own"
+    )
+    parser.add_argument("--as", dest="form", required=True, choices=("c", "cmake", "arduino", "zephyr"))
+    parser.add_argument("--board", help="kernels for its core; default: portable C")
+    arguments.hop(parser)
+    parser.add_argument(
+        "-o", "--output", type=arguments.path, metavar="DIR", help="default: export/NAME-FORM"
+    )
+
+
+def run(args: Namespace) -> int:
+    """Write a model as C sources."""
+    from kit import pipeline
+
+    out = Path(args.output or f"export/{Path(args.model).stem}-{args.form}")
+    record = pipeline.export(Path(args.model), args.form, out, board=args.board, hop=args.hop)
+    if args.json:
+        terminal.json_object({"export": str(out), **record})
+    else:
+        ram = record["arena_bytes"] + record["state_bytes"]
+        print(f"{out}: {len(record['files'])} files for {record['unit']}; {ram:,} bytes of RAM, no heap")
+    return 0

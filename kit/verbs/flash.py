@@ -1,0 +1,32 @@
+"""`earkit flash`: write the firmware to the board."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+
+from kit import arguments, terminal
+from kit.arguments import Parser
+from kit.progress import shown
+
+ABOUT = "write the firmware to the board"
+EXAMPLE = "earkit flash build/model --port /dev/ttyACM0"
+
+
+def add(parser: Parser) -> None:
+    """Declare what it takes."""
+    arguments.build(parser)
+
+
+def run(args: Namespace) -> int:
+    """Write the firmware to the board."""
+    from kit import pipeline, shelf
+
+    with shown() as progress:
+        record = pipeline.flash(
+            shelf.built(args.build, args.board, progress), port=args.port, progress=progress
+        )
+    if args.json:
+        terminal.json_object(record)
+    else:
+        print(f"{record['board']}: {record['bytes']:,} bytes verified, build {record['build_id']} runs")
+    return 0

@@ -1,0 +1,48 @@
+"""`earkit listen`: stream sound to the board and show what it hears."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from pathlib import Path
+
+from kit import arguments, terminal
+from kit.arguments import Parser
+
+ABOUT = "stream sound to the board and show what it hears"
+EXAMPLE = "earkit listen build/panns --source clip.wav --fast"
+
+
+def add(parser: Parser) -> None:
+    """Declare what it takes."""
+    arguments.build(parser)
+    parser.add_argument(
+        "--source", type=arguments.path, default="mic", help="mic, or a sound file (default: mic)"
+    )
+    parser.add_argument("--fast", action="store_true", help="as fast as possible instead of real time")
+    parser.add_argument(
+        "--threshold", type=arguments.number(0, 1), help="probability that makes an event, 0 to 1"
+    )
+    parser.add_argument(
+        "-o", "--output", type=arguments.path, metavar="RUN", help="keep what was heard, for the report"
+    )
+
+
+def run(args: Namespace) -> int:
+    """Stream sound to the board and show what it hears."""
+    from kit import listen_view, pipeline, runs, shelf
+    from kit.outputs import room_for
+
+    out = room_for(Path(args.output), folder=True) if args.output else None
+    heard = pipeline.listen(
+        shelf.built(args.build, args.board),
+        args.source,
+        fast=args.fast,
+        threshold=args.threshold,
+        port=args.port,
+        show=None if args.json else listen_view.view,
+    )
+    if out is not None:
+        runs.save_listening(heard.listening, out)
+    if args.json:
+        terminal.json_object(heard.record())
+    return 0

@@ -1,0 +1,86 @@
+"""`earkit profile`: measure instructions, memory and accuracy on the board against the host."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from kit import arguments, terminal
+from kit.arguments import Parser
+from kit.progress import shown
+
+ABOUT = "measure instructions, memory and accuracy on the board against the host"
+EXAMPLE = "earkit profile build/panns -o runs/panns"
+
+
+def add(parser: Parser) -> None:
+    """Declare what it takes."""
+    arguments.build(parser)
+    arguments.data(parser, None)
+    parser.add_argument(
+        "--against",
+        type=arguments.path,
+        default="full",
+        metavar="full|FILE",
+        help="the teacher, or a .keras/.onnx/.tflite",
+    )
+    parser.add_argument(
+        "--samples", type=arguments.whole(1), help="most clips (default: all that were held out)"
+    )
+    parser.add_argument(
+        "--seed", type=arguments.whole(0), default=0, help="of random inputs, for a model without a bundle"
+    )
+    parser.add_argument(
+        "-o", "--output", type=arguments.path, metavar="RUN", help="default: runs/NAME of the build"
+    )
+
+
+def run(args: Namespace) -> int:
+    """Measure instructions, memory and accuracy on the board against the host."""
+    from kit import pipeline, runs, shelf
+    from kit.outputs import room_for
+
+    out = room_for(Path(args.output or f"runs/{Path(args.build).absolute().name}"), folder=True)
+    with shown() as progress:
+        made = pipeline.profile(
+            shelf.built(args.build, args.board, progress),
+            data=args.data,
+            held_out=args.held_out,
+            against=args.against,
+            samples=args.samples,
+            seed=args.seed,
+            port=args.port,
+            progress=progress,
+        )
+    runs.save(made, out)
+    assert made.profile is not None
+    if args.json:
+        terminal.json_object(made.profile)
+    else:
+        tables(made.profile)
+        print(f"{out}/{runs.PROFILE}; next: earkit report {out}")
+    return 0
+
+
+def tables(record: Mapping[str, Any]) -> None:
+    """Print a profile: the work of each node, the figures, and what is to be said about them."""
+    from kit.profile import figures
+
+    unit = "instructions" if record["cycles"] is None else "cycles"
+    rows = [(row["name"], row["op"], row["macs"], row[unit], _per_mac(row, unit)) for row in record["per_op"]]
+    terminal.table(("node", "op", "MACs", unit, f"{unit} per MAC"), rows)
+    terminal.table(("figure", "value", "origin"), figures(record))
+    if record["first_mismatch"]:
+        print(
+            "first difference: {sample}, {what} {index}: device {device}, host {host}".format(
+                **record["first_mismatch"]
+            )
+        )
+    for note in record["notes"]:
+        print(f"note: {note}")
+
+
+def _per_mac(row: Mapping[str, Any], unit: str) -> float | None:
+    return row[unit] / row["macs"] if row["macs"] else None
