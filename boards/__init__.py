@@ -5,11 +5,12 @@ from __future__ import annotations
 import difflib
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from boards.errors import UserError
+from boards.flashing import Bossac, Checked, DfuUtil, Esptool, MassStorage, Method, Stm32Rom, Swd, Uf2
 
 HERE = Path(__file__).parent
 BOOT_BYTES = 0x8000  # the resident bootloader owns the first 32 KB of flash
@@ -17,11 +18,7 @@ BOOT_BYTES = 0x8000  # the resident bootloader owns the first 32 KB of flash
 Core = Literal["cortex-m0plus", "cortex-m3", "cortex-m4", "cortex-m7", "cortex-m33", "cortex-m55"]
 
 
-class _Checked(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Memory(_Checked):
+class Memory(Checked):
     """One memory region, in bytes."""
 
     kind: Literal["flash", "ram"]
@@ -32,14 +29,14 @@ class Memory(_Checked):
     )
 
 
-class Serial(_Checked):
+class Serial(Checked):
     """The serial line to the board; `vid_pid` lists USB ids as `vvvv:pppp`."""
 
     baud: Annotated[int, Field(gt=0)] = 921_600
     vid_pid: tuple[str, ...] = ()
 
 
-class Board(_Checked):
+class Board(Checked):
     """A device: core, memories, how to flash it and how to talk to it."""
 
     name: str
@@ -53,8 +50,15 @@ class Board(_Checked):
     memory: dict[str, Memory]
     port: str  # firmware/ports/<port>.c
     emulator: Literal["unicorn", "qemu", "none"] = "none"
-    flash: tuple[Literal["serial"], ...]
+    flash: Annotated[tuple[Method, ...], Field(min_length=1)]  # in the order to try
     serial: Serial = Serial()
+    stm32_rom: Stm32Rom | None = None
+    uf2: Uf2 | None = None
+    mass_storage: MassStorage | None = None
+    swd: Swd | None = None
+    dfu_util: DfuUtil | None = None
+    esptool: Esptool | None = None
+    bossac: Bossac | None = None
     microphone: str = "none: the host's microphone is streamed over the link"
     notes: str
     source: str
@@ -119,7 +123,30 @@ def parse(name: str, text: str) -> Board:
         raise UserError(
             f"{place}: {board.flash_memory.size} B of flash: the bootloader alone takes {BOOT_BYTES} B"
         )
+    _check_methods(place, board)
     return board
+
+
+def _check_methods(place: str, board: Board) -> None:
+    for method in get_args(Method):
+        listed, given = method in board.flash, getattr(board, method) is not None
+        if listed and not given:
+            raise UserError(f"{place}: flash lists {method!r}: its table [{method}] is missing")
+        if given and not listed and method != "serial":
+            raise UserError(f"{place}: [{method}] is given: list {method!r} in flash, or leave it out")
+    if len(set(board.flash)) != len(board.flash):
+        raise UserError(f"{place}: flash lists a method twice: {', '.join(board.flash)}")
+    rom = board.stm32_rom
+    if rom is not None and not rom.pages and not rom.mass_erase:
+        raise UserError(f"{place}: stm32_rom.pages: needed where mass_erase = false")
+    if (
+        rom is not None
+        and rom.pages
+        and (paged := sum(n * size for n, size in rom.pages)) < board.flash_memory.size
+    ):
+        raise UserError(
+            f"{place}: stm32_rom.pages: {paged} B of pages for {board.flash_memory.size} B of memory.flash"
+        )
 
 
 def _explain(error: ValidationError) -> str:

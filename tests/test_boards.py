@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 
 import boards
+from boards import flashing
 from boards.errors import UserError
 
 VIRTUAL = {"virtual-m0plus", "virtual-m3", "virtual-m4", "virtual-m7", "virtual-m33", "virtual-m55"}
@@ -50,5 +53,57 @@ GOOD = (boards.HERE / "virtual-m4.toml").read_text(encoding="utf-8")
 def test_wrong_toml_is_named(text: str, message: str) -> None:
     with pytest.raises(UserError, match=r"^boards/x\.toml: ") as caught:
         boards.parse("x", text)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+ROM = "[stm32_rom]\nchip_id = 0x431\npages = [[4, 0x4000], [1, 0x10000], [7, 0x20000]]\n"
+METHODS = {
+    "stm32_rom": ROM,
+    "uf2": '[uf2]\nfamily = "rp2040"\nboard_id = "RPI-RP2"\n',
+    "mass_storage": '[mass_storage]\nlabels = ["NODE_L4R5ZI"]\n',
+    "swd": '[swd]\ntarget = "stm32l4r5zitx"\n',
+    "dfu_util": '[dfu_util]\nvid_pid = "0483:df11"\n',
+    "esptool": '[esptool]\nchip = "esp32s3"\noffset = 0x10000\n',
+    "bossac": "[bossac]\noffset = 0x4000\n",
+}
+
+
+def with_methods(methods: list[str], tables: str) -> str:
+    return GOOD.replace('flash = ["serial"]', f"flash = {methods}") + "\n" + tables
+
+
+def test_every_flash_method_has_its_table() -> None:
+    board = boards.parse("x", with_methods(["serial", *METHODS], "".join(METHODS.values())))
+    assert set(METHODS) == set(get_args(flashing.Method)) - {"serial"}
+    for method in METHODS:
+        assert getattr(board, method) is not None
+        with pytest.raises(UserError, match=rf"flash lists '{method}': its table \[{method}\] is missing"):
+            boards.parse("x", with_methods(["serial", method], ""))
+
+
+@pytest.mark.parametrize(
+    ("methods", "tables", "message"),
+    [
+        ([], "", "flash: "),
+        (["serial", "serial"], "", "twice"),
+        (["serial", "floppy"], "", "flash.1: "),
+        (["serial"], METHODS["swd"], "[swd] is given: list 'swd' in flash"),
+        (["stm32_rom"], ROM + "lines = 3", "unknown key 'stm32_rom.lines'"),
+        (["stm32_rom"], ROM.replace("0x431", "0x1431"), "stm32_rom.chip_id: "),
+        (["stm32_rom"], ROM.replace("7, ", "1, "), "pages: 262144 B of pages for 1048576 B of memory.flash"),
+        (
+            ["stm32_rom"],
+            "[stm32_rom]\nchip_id = 0x447\nmass_erase = false",
+            "needed where mass_erase = false",
+        ),
+        (["uf2"], '[uf2]\nfamily = "rp2041"\nboard_id = "R"', "uf2.family: "),
+        (["mass_storage"], "[mass_storage]\nlabels = []", "mass_storage.labels: "),
+        (["dfu_util"], '[dfu_util]\nvid_pid = "483:DF11"', "dfu_util.vid_pid: "),
+    ],
+)
+def test_wrong_flash_methods_are_named(methods: list[str], tables: str, message: str) -> None:
+    with pytest.raises(UserError, match=r"^boards/x\.toml: ") as caught:
+        boards.parse("x", with_methods(methods, tables))
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
