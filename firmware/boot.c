@@ -51,7 +51,6 @@ static void info(void) {
     ear_info_t data = {
         .version = EAR_LINK_VERSION,
         .unit = port_unit,
-        .page_bytes = port_page_bytes,
         .app_bytes = app_bytes(),
         .fault_pc = fault_pc,
         .fault_address = fault_address,
@@ -61,10 +60,12 @@ static void info(void) {
     ear_answer(&link, EAR_INFO, EAR_OK, &data, sizeof data);
 }
 
+// The page that holds `offset`; tells where it begins and how long it is.
 static void erase(uint32_t offset) {
-    bool inside = offset < app_bytes();
-    uint8_t status = !inside ? EAR_BAD : port_flash_erase(app_address(offset)) ? EAR_OK : EAR_FLASH;
-    ear_answer(&link, EAR_ERASE, status, 0, 0);
+    uint32_t page[2] = {0, offset < app_bytes() ? port_flash_page(app_address(offset)) : 0};
+    page[0] = (app_address(offset) & ~(page[1] - 1)) - app_address(0);
+    uint8_t status = !page[1] || page[0] > offset ? EAR_BAD : port_flash_erase(app_address(offset)) ? EAR_OK : EAR_FLASH;
+    ear_answer(&link, EAR_ERASE, status, page, sizeof page);
 }
 
 // Behind the header only: the header is COMMIT's.

@@ -77,7 +77,7 @@ enum {
     EAR_MEMORY = 9,         // -> ear_memory_t
     EAR_FORGET = 11,        // the states of the model are as after a reset
     EAR_RESET = 10,         // u32 1: stay in the bootloader; answered before the reset
-    EAR_ERASE = 16,         // u32 offset in the application area
+    EAR_ERASE = 16,         // u32 offset in the application area -> u32 offset, u32 bytes of the page there
     EAR_WRITE = 17,         // u32 offset, words; no answer, trouble shows at VERIFY
     EAR_VERIFY = 18,        // u32 length of the body -> its SHA-256
     EAR_COMMIT = 19,        // header; written last, and only when the body matches it
@@ -96,7 +96,7 @@ typedef struct {
     uint32_t version, mode;  // mode 0 bootloader, 1 application
     uint32_t input_bytes, output_bytes, nodes, arena_bytes;
     uint32_t window, hop, frames, features;  // front end; zero when the model has none
-    uint32_t unit, page_bytes, app_bytes;
+    uint32_t unit, app_bytes;
     uint32_t fault_pc, fault_address;  // bootloader: the application's last crash
     uint32_t damaged, duplicates;      // frames on this link
     char build_id[16];

@@ -28,7 +28,6 @@ static void info(void) {
         .features = EAR_FE_FEATURES,
 #endif
         .unit = port_unit,
-        .page_bytes = port_page_bytes,
         .damaged = link.damaged,
         .duplicates = link.duplicates,
     };

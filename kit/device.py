@@ -35,7 +35,7 @@ STATUS = {
     4: "could not erase or program its flash: worn out or write-protected",
     5: "refused the image: it does not match its SHA-256; run `earkit flash` again",
 }
-_INFO = struct.Struct("<17I16s")  # ear_info_t
+_INFO = struct.Struct("<16I16s")  # ear_info_t
 UNIT_AT = 8  # of the numbers behind version and mode
 _MEMORY = struct.Struct("<7I")  # ear_memory_t
 
@@ -56,7 +56,6 @@ class Info:
     frames: int
     features: int
     unit: Literal["instructions", "cycles"]
-    page_bytes: int
     app_bytes: int
     fault_pc: int  # of the application's last crash, 0 if none
     fault_address: int
@@ -205,9 +204,15 @@ class Device:
             raise UserError(
                 f"image of {len(image)} bytes, {self.wire.name} holds {info.app_bytes}: shrink the model"
             )
-        for offset in range(0, len(image), info.page_bytes):
-            self._call(ERASE, struct.pack("<I", offset))
-            progress("erase", min(offset + info.page_bytes, len(image)), len(image))
+        end = 0
+        while end < len(image):
+            offset, page = struct.unpack("<II", self._call(ERASE, struct.pack("<I", end)))
+            if not offset <= end < offset + page:
+                raise LinkError(
+                    f"{self.wire.name} erased {page} bytes at {offset}, not at {end}: flash it again"
+                )
+            end = offset + page
+            progress("erase", min(end, len(image)), len(image))
         for offset in range(images.HEADER_BYTES, len(image), PIECE):
             piece = image[offset : offset + PIECE]
             self._link.send(_request(WRITE, struct.pack("<I", offset) + piece))

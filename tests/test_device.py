@@ -243,7 +243,7 @@ def test_a_foreign_answer_is_named() -> None:
 
 
 def test_a_model_without_front_end_says_so() -> None:
-    info = devices._INFO.pack(1, 1, 8, 8, 1, 64, *([0] * 11), b"bare")
+    info = devices._INFO.pack(1, 1, 8, 8, 1, 64, *([0] * 10), b"bare")
     device = Device(FakeLink(lambda _: [b"\x81\0\0\0" + info]))
     with pytest.raises(UserError, match="no front end"):
         device.features(sound(100))

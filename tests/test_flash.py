@@ -160,8 +160,9 @@ def test_the_bootloader_itself_refuses_a_wrong_sha256(build: Build) -> None:
 
 
 def write_body(device: Device, build: Build) -> None:
-    for offset in range(0, len(build.image), device.info().page_bytes):
-        device._call(devices.ERASE, struct.pack("<I", offset))
+    end = 0
+    while end < len(build.image):
+        end = sum(struct.unpack("<II", device._call(devices.ERASE, struct.pack("<I", end))))
     for offset in range(images.HEADER_BYTES, len(build.image), devices.PIECE):
         piece = build.image[offset : offset + devices.PIECE]
         device._link.send(devices._request(devices.WRITE, struct.pack("<I", offset) + piece))

@@ -24,7 +24,7 @@
 #define AIRCR_RESET 0x05FA0004u
 
 const uint32_t port_unit = EAR_UNIT_INSTRUCTIONS;
-const uint32_t port_page_bytes = 4096;
+#define PAGE 4096u
 
 static volatile uint32_t wraps;  // of SysTick
 
@@ -67,9 +67,14 @@ uint64_t port_counter(void) {
     return ((uint64_t)high * (SYSTICK_MASK + 1ull) + low) * 125u / 128u;
 }
 
+uint32_t port_flash_page(uint32_t address) {
+    (void)address;
+    return PAGE;
+}
+
 bool port_flash_erase(uint32_t address) {
-    volatile uint32_t *page = (volatile uint32_t *)(address & ~(port_page_bytes - 1));
-    for (uint32_t i = 0; i < port_page_bytes / 4; i++) page[i] = 0xFFFFFFFFu;
+    volatile uint32_t *page = (volatile uint32_t *)(address & ~(PAGE - 1));
+    for (uint32_t i = 0; i < PAGE / 4; i++) page[i] = 0xFFFFFFFFu;
     return true;
 }
 

@@ -33,7 +33,8 @@ uint64_t port_counter(void);
 extern const uint32_t port_unit;
 
 // Flash, in absolute addresses. Erase sets the page that holds `address` to 0xFF, program can only clear bits.
-extern const uint32_t port_page_bytes;
+// Pages may differ in size; each is aligned to its own.
+uint32_t port_flash_page(uint32_t address);  // bytes of the page that holds `address`
 bool port_flash_erase(uint32_t address);
 bool port_flash_program(uint32_t address, const uint32_t *words, uint32_t count);
 

@@ -17,7 +17,7 @@ typedef struct {
 #define REGISTERS ((registers_t *)0x40000000u)
 
 const uint32_t port_unit = EAR_UNIT_INSTRUCTIONS;
-const uint32_t port_page_bytes = 4096;
+#define PAGE 4096u
 
 void port_init(void) {}
 
@@ -35,6 +35,11 @@ void port_idle(void) { REGISTERS->idle = 1; }
 uint64_t port_counter(void) {
     uint32_t low = REGISTERS->count_lo;
     return (uint64_t)REGISTERS->count_hi << 32 | low;
+}
+
+uint32_t port_flash_page(uint32_t address) {
+    (void)address;
+    return PAGE;
 }
 
 bool port_flash_erase(uint32_t address) {
