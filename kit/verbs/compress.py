@@ -85,7 +85,7 @@ def _bundle(args: Namespace, out: Path, choices: dict[str, Any]) -> int:
     metric = evaluation["metric"]
     stages = [(s["name"], s["what"], s[metric], s["parameters"], s["macs"]) for s in evaluation["stages"]]
     terminal.table(("stage", "net", metric, "parameters", "MACs"), stages)
-    for note in evaluation["notes"]:
+    for note in (*evaluation["data"]["warnings"], *evaluation["notes"]):
         print(f"note: {note}")
     clips = evaluation["data"]["test"]
     print(f"{out}: int8 {len(bundle.model()):,} bytes, {clips} test clips; next: earkit compile {out}")
