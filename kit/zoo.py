@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from concurrent.futures import as_completed
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -26,7 +25,7 @@ from kit.progress import Progress, silent
 from kit.zoo_unit import SIZE
 from models import data as datasets
 from models import registry
-from quantize.worker import Worker
+from quantize.worker import Call, processes
 
 MOST_FOLDS = 5  # of a data set; evenly spread where it has more
 LIMIT_S = 6 * 3600.0  # of one unit
@@ -147,31 +146,9 @@ def build(wanted: Order, progress: Progress = silent) -> Zoo:
     return zoo
 
 
-Call = Callable[..., Any]  # function of UNIT, its arguments -> its result
-
-
-@contextmanager
-def _processes(count: int) -> Iterator[Callable[..., Any]]:
-    """Give a function that starts a call in one of `count` processes and returns its future."""
-    free: SimpleQueue[Worker] = SimpleQueue()
-    workers = [Worker((), LIMIT_S, dict.fromkeys(THREADS, "1")) for _ in range(count)]
-    for worker in workers:
-        free.put(worker)
-
-    def work(function: str, arguments: dict[str, Any]) -> Any:
-        worker = free.get()
-        try:
-            return worker.call(UNIT, function, **arguments)
-        finally:
-            free.put(worker)
-
-    pool = ThreadPoolExecutor(count)
-    try:
-        yield lambda function, **arguments: pool.submit(work, function, arguments)
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
-        for worker in workers:
-            worker.close()
+def _processes(count: int) -> AbstractContextManager[Call]:
+    """Give a function that starts a call in one of `count` processes of one core each."""
+    return processes(count, UNIT, LIMIT_S, dict.fromkeys(THREADS, "1"))
 
 
 def _prepare(zoo: Zoo, shared: Path, call: Call, progress: Progress) -> None:

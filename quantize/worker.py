@@ -1,4 +1,4 @@
-"""A second Python process for the converters: they are native code that can crash on a model."""
+"""Other Python processes for the converters and the emulators: native code that can crash on a model."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from queue import SimpleQueue
 from typing import IO, Any
 
 from boards.errors import UserError
@@ -102,7 +104,7 @@ class Worker:
         self._log.seek(max(0, self._log.tell() - LOG_TAIL))
         words = " ".join(self._log.read().decode(errors="replace").split())
         cause = f"signal {-code}" if code < 0 else f"exit code {code}"
-        return UserError(f"{what}: the converter crashed ({cause}); its last words: {words or 'none'}")
+        return UserError(f"{what}: its process crashed ({cause}); its last words: {words or 'none'}")
 
     def _start(self) -> subprocess.Popen[str]:
         environment = dict(os.environ, PYTHONPATH=_path(), PYTHONSAFEPATH="1", KERAS_BACKEND="tensorflow")
@@ -137,6 +139,38 @@ def borrowed(worker: Worker | None) -> Iterator[Worker]:
         return
     with Worker() as own:
         yield own
+
+
+Call = Callable[..., Future[Any]]  # function of a module, its arguments -> its result to come
+
+
+@contextlib.contextmanager
+def processes(
+    count: int, module: str, limit_s: float, variables: Mapping[str, str] | None = None
+) -> Iterator[Call]:
+    """Give a function that starts a call of `module` in one of `count` workers and returns its future.
+
+    Leaving the block ends the workers, whatever they do.
+    """
+    free: SimpleQueue[Worker] = SimpleQueue()
+    workers = [Worker((), limit_s, variables) for _ in range(count)]
+    for worker in workers:
+        free.put(worker)
+
+    def work(function: str, arguments: dict[str, Any]) -> Any:
+        worker = free.get()
+        try:
+            return worker.call(module, function, **arguments)
+        finally:
+            free.put(worker)
+
+    pool = ThreadPoolExecutor(count)
+    try:
+        yield lambda function, **arguments: pool.submit(work, function, arguments)
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+        for worker in workers:
+            worker.close()
 
 
 def _path() -> str:

@@ -67,7 +67,7 @@ def test_a_place_that_is_not_there_is_the_users_error_and_leaves_nothing(tmp_pat
 
 def test_worker_survives_a_crash_and_says_what_died() -> None:
     with Worker() as worker:
-        with pytest.raises(UserError, match=r"os.abort: the converter crashed \(signal 6\)"):
+        with pytest.raises(UserError, match=r"os.abort: its process crashed \(signal 6\)"):
             worker.call("os", "abort")
         assert worker.call("math", "hypot") == 0.0  # a fresh process answers
 

@@ -17,5 +17,6 @@ NAMES = (
     "reference",
     "report",
     "zoo",
+    "farm",
     "demo",
 )  # in the order of the help: what there is, the road, the rest
