@@ -13,11 +13,12 @@ from concurrent.futures import as_completed
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 import boards
 from boards import atomic
 from boards.errors import UserError
+from boards.flashing import Checked
 from firmware.compiler import build as compiler
 from kit import arguments, errors, pipeline, runs, shelf
 from kit.figures import measure_of
@@ -38,11 +39,7 @@ SIZES = {
 Text = Annotated[str, Field(min_length=1, pattern=r"^[^\x00]*$")]
 
 
-class _Checked(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Entry(_Checked):
+class Entry(Checked):
     """One board of a fleet."""
 
     board: Text
@@ -50,7 +47,7 @@ class Entry(_Checked):
     name: Annotated[str, Field(pattern=f"^{arguments.NAME.pattern}$")] | None = None
 
 
-class Fleet(_Checked):
+class Fleet(Checked):
     """A fleet as its TOML says; `model` is looked for beside that file."""
 
     model: Text | None = None
