@@ -47,10 +47,10 @@ def run(args: Namespace) -> int:
 
     path, out = Path(args.fleet), room_for(Path(args.output), folder=True)
     fleet = farm.read(path)
-    if args.model is None and fleet.model is None:
+    if (model := args.model or fleet.model) is None:
         raise UserError(f"{path}: names no `model`; add one, or name it behind the file")
-    beside = path.parent / str(fleet.model)
-    model = args.model or (str(beside) if beside.exists() else fleet.model)
+    if args.model is None and (path.parent / model).exists():
+        model = str(path.parent / model)
     with shown() as progress:
         rows = farm.run(
             fleet,
