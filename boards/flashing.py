@@ -47,6 +47,16 @@ class Stm32Rom(Checked):
     reset: Line = "dtr"
     same_port: bool = True
 
+    @property
+    def idle(self) -> dict[str, bool]:
+        """Return how the modem lines stand (True: asserted) while BOOT0 is low and the chip runs."""
+        return level(self.reset, high=True) | level(self.boot0, high=False)
+
+
+def level(line: Line, *, high: bool) -> dict[str, bool]:
+    """Return which modem line to assert or not, by name, so that the pin behind it is high or low."""
+    return {} if line == "none" else {line.removeprefix("!"): high == line.startswith("!")}
+
 
 class Uf2(Checked):
     """[uf2]: a bootloader that shows a drive with INFO_UF2.TXT, whose Board-ID begins with `board_id`.

@@ -188,20 +188,31 @@ def run(
         return run_inputs(made, board, given, [room_for(target) for target in targets], progress)
 
 
-def flash(folder: Path, *, port: str | None = None, progress: Progress = silent) -> dict[str, Any]:
-    """Write the firmware to the board over its link, and see it answer."""
+def flash(
+    folder: Path,
+    *,
+    port: str | None = None,
+    method: str | None = None,
+    tell: Callable[[str], None] = lambda _: None,
+    progress: Progress = silent,
+) -> dict[str, Any]:
+    """Write the firmware to the board by one of its methods, or by `method`, and see it answer.
+
+    `tell` hears which method is tried, and why one failed.
+    """
     from firmware.compiler import build
     from kit import device
     from kit import flash as methods
 
     made = build.load(folder)
-    methods.flash(made, port, progress)
-    with device.open(made, port, progress) as board:
+    done = methods.flash(made, port, progress, method=method, tell=tell)
+    with device.open(made, done.port, progress) as board:
         info = board.info()
         return {
             "board": made.board.name,
             "build_id": info.build_id,
             "bytes": len(made.image),
+            "method": done.method,
             "port": board.wire.name,
         }
 

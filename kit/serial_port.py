@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Mapping
 from typing import Any
 
 from boards import Board
@@ -45,6 +46,27 @@ def find(board: Board) -> str:
     )
 
 
+def opened(name: str, lines: Mapping[str, bool], **settings: Any) -> Any:
+    """Return the pyserial port (or URL) `name`, open for us alone; `lines` are set as it opens.
+
+    Raises:
+        PortError: it is missing, busy, or may not be opened.
+    """
+    import serial
+
+    try:
+        port = serial.serial_for_url(name, do_not_open=True, write_timeout=5, **settings)
+        if port.__class__.__module__.startswith("serial.serial"):
+            port.exclusive = True
+        for line, asserted in lines.items():
+            setattr(port, line, asserted)
+        port.open()
+        port.reset_input_buffer()
+    except (OSError, ValueError) as error:
+        raise _explain(name, error) from None
+    return port
+
+
 class SerialWire:
     """A serial port (or a pyserial URL such as socket://host:port) as a wire.
 
@@ -55,19 +77,9 @@ class SerialWire:
     live = True
 
     def __init__(self, port: str | None, board: Board) -> None:
-        import serial
-
         self.name = port or find(board)
-        try:
-            self._port: Any = serial.serial_for_url(self.name, do_not_open=True)
-            self._port.baudrate = board.serial.baud
-            self._port.timeout, self._port.write_timeout = 0, 5
-            if self._port.__class__.__module__.startswith("serial.serial"):
-                self._port.exclusive = True
-            self._port.open()
-            self._port.reset_input_buffer()
-        except (OSError, ValueError) as error:
-            raise _explain(self.name, error) from None
+        lines = board.stm32_rom.idle if board.stm32_rom and board.stm32_rom.same_port else {}
+        self._port = opened(self.name, lines, baudrate=board.serial.baud, timeout=0)
 
     def read(self, timeout: float) -> bytes:
         """Return what has come, waiting at most `timeout` seconds for it; GoneError if unplugged."""

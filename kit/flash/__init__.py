@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -14,24 +15,47 @@ if TYPE_CHECKING:
 Progress = Callable[[str, int, int], None]
 
 
-def flash(build: Build, port: str | None, progress: Progress = lambda *_: None) -> None:
+@dataclass(frozen=True)
+class Flashed:
+    """How a board was flashed: the method that worked, and the port on which it answers now."""
+
+    method: str
+    port: str | None
+
+
+def flash(
+    build: Build,
+    port: str | None,
+    progress: Progress = lambda *_: None,
+    *,
+    method: str | None = None,
+    tell: Callable[[str], None] = lambda _: None,
+) -> Flashed:
     """Put `build` on its board and see it start: by the first of the board's flash methods that works.
 
-    A virtual board is flashed over the same link; what its flash holds lives in the build directory.
+    A virtual board is flashed over the same link; what its flash holds lives in the build directory. `method`
+    tries that one only. `tell` hears, a line each, which of several methods is tried and what it failed of.
 
     Raises:
         UserError: what each method failed of, with the cure.
     """
+    ways = build.board.flash
+    if method is not None:
+        if method not in ways:
+            raise UserError(f"{build.board.name} is not flashed by {method!r}; it knows: {', '.join(ways)}")
+        ways = tuple(way for way in ways if way == method)
     failures: list[UserError] = []
-    for method in build.board.flash:
+    for number, way in enumerate(ways, 1):
+        if len(ways) > 1:
+            tell(f"trying {way} ({number} of {len(ways)})")
         try:
-            import_module(f"kit.flash.{method}").flash(build, port, progress)
+            found: str | None = import_module(f"kit.flash.{way}").flash(build, port, progress)
         except UserError as error:
             failures.append(error)
+            if number < len(ways):
+                tell(f"{way} failed: {error}")
         else:
-            return
+            return Flashed(way, found or port)
     if len(failures) == 1:
         raise failures[0]
-    raise UserError(
-        "; ".join(f"{way}: {error}" for way, error in zip(build.board.flash, failures, strict=True))
-    )
+    raise UserError("; ".join(f"{way}: {error}" for way, error in zip(ways, failures, strict=True)))

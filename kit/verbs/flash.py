@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from argparse import Namespace
 
 from kit import arguments, terminal
@@ -15,6 +16,9 @@ EXAMPLE = "earkit flash build/model --port /dev/ttyACM0"
 def add(parser: Parser) -> None:
     """Declare what it takes."""
     arguments.build(parser)
+    parser.add_argument(
+        "--method", metavar="NAME", help="flash by this method only (default: the board's, in their order)"
+    )
 
 
 def run(args: Namespace) -> int:
@@ -23,7 +27,11 @@ def run(args: Namespace) -> int:
 
     with shown() as progress:
         record = pipeline.flash(
-            shelf.built(args.build, args.board, progress), port=args.port, progress=progress
+            shelf.built(args.build, args.board, progress),
+            port=args.port,
+            method=args.method,
+            tell=lambda line: print(line, file=sys.stderr, flush=True),
+            progress=progress,
         )
     if args.json:
         terminal.json_object(record)
