@@ -13,7 +13,7 @@ from boards import atomic
 from firmware.compiler import toolchain
 
 SOURCE = Path(__file__).with_name("virtual_board.c")
-RUNNING, IDLE, RESET, LIMIT = range(4)
+RUNNING, IDLE, RESET, LIMIT, BREATHLESS = range(5)
 
 
 class Machine(ctypes.Structure):
@@ -34,6 +34,16 @@ class Machine(ctypes.Structure):
         ("flash_changes", ctypes.c_uint64),
         ("block_address", ctypes.c_uint64),
         ("block_bytes", ctypes.c_uint64),
+        ("clock_hz", ctypes.c_uint64),
+        ("rested", ctypes.c_uint64),
+        ("heard_since", ctypes.c_uint64),
+        ("air_start", ctypes.c_uint64),
+        ("air_at", ctypes.c_uint64),
+        ("air_end", ctypes.c_uint64),
+        ("samples_lost", ctypes.c_uint64),
+        ("rate", ctypes.c_uint32),
+        ("air_rate", ctypes.c_uint32),
+        ("air_over", ctypes.c_uint32),
         ("state", ctypes.c_uint32),
         ("boot_pin", ctypes.c_uint32),
         ("flash_address", ctypes.c_uint32),
@@ -63,7 +73,9 @@ def library() -> ctypes.CDLL:
     loaded.ear_reset.restype = None
     loaded.ear_settle.argtypes = (ctypes.c_void_p, ctypes.c_uint64)
     loaded.ear_settle.restype = None
-    for name in ("ear_send", "ear_receive"):
+    loaded.ear_breathless.argtypes = (ctypes.c_void_p,)
+    loaded.ear_breathless.restype = ctypes.c_uint64
+    for name in ("ear_send", "ear_receive", "ear_breathe"):
         getattr(loaded, name).argtypes = (ctypes.c_void_p, ctypes.c_char_p, ctypes.c_uint32)
         getattr(loaded, name).restype = ctypes.c_uint32
     return loaded

@@ -11,12 +11,16 @@ import subprocess
 import tempfile
 import time
 import weakref
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from boards import Board
 from boards.errors import UserError
 from firmware.compiler.link_script import HANDOVER_BYTES
+
+if TYPE_CHECKING:
+    from kit.audio import Samples
 
 PROGRAM = "qemu-system-arm"
 MACHINE = "mps3-an547"
@@ -69,6 +73,10 @@ class QemuMachine:
         self._keep_flash()
         self._end()
         self._start()
+
+    def air(self, _rate: int, _sound: Iterator[Samples]) -> None:
+        """Raise: there is no microphone."""
+        raise UserError(f"{self.board.name} has no microphone: stream the host's with --source mic")
 
     def send(self, data: bytes) -> None:
         """Put `data` on the receive line."""

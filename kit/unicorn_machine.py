@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Iterator
 
+import numpy as np
+import numpy.typing as npt
 import unicorn
 from unicorn import arm_const as arm
 from unicorn.unicorn_py3.unicorn import uclib
@@ -16,6 +19,7 @@ REGISTERS = 0x4000_0000  # as in firmware/ports/virtual.c
 SYSTEM = 0xE000_E000  # VTOR and CPACR live here; plain memory suffices
 SLICE = 100_000_000  # instructions between two looks at Ctrl-C, about 0.3 s
 CHUNK = 1 << 16  # bytes moved at once between the lines and Python
+Samples = npt.NDArray[np.int16]
 _CORES = {
     "cortex-m0plus": arm.UC_CPU_ARM_CORTEX_M0,
     "cortex-m3": arm.UC_CPU_ARM_CORTEX_M3,
@@ -46,6 +50,9 @@ class UnicornMachine:
         self._state.flash_origin, self._state.flash_bytes = board.flash_memory.origin, board.flash_memory.size
         self._state.ram_origin, self._state.ram_bytes = board.ram_memory.origin, board.ram_memory.size
         self._state.protected_bytes = BOOT_BYTES
+        self._state.clock_hz, self._state.air_over = board.clock_hz, True
+        self._air: Iterator[Samples] = iter(())
+        self._breath = np.zeros(0, np.int16)
         self._state.stop = ctypes.cast(uclib.uc_emu_stop, ctypes.c_void_p).value
         self._core = self._reset()
 
@@ -125,6 +132,21 @@ class UnicornMachine:
         length = self._c.ear_receive(self._me, self._out, CHUNK)
         return self._out.raw[:length]
 
+    def air(self, rate: int, sound: Iterator[Samples]) -> None:
+        """Let the microphone hear `sound` at `rate` Hz from its next start on; behind its end, nothing."""
+        self._state.air_at = self._state.air_end  # what was in the air before is gone
+        self._state.air_rate, self._state.air_over = rate, False
+        self._air, self._breath = sound, np.zeros(0, np.int16)
+
+    def _breathe(self) -> None:
+        """Fill up the air."""
+        taken = 1
+        while taken:
+            if not self._breath.size:
+                self._breath = next((block for block in self._air if block.size), self._breath)
+            taken = self._c.ear_breathe(self._me, self._breath.astype("<i2").tobytes(), self._breath.size)
+            self._breath = self._breath[taken:]
+
     def close(self) -> None:
         """Do nothing: memory is all there is."""
 
@@ -136,7 +158,8 @@ class UnicornMachine:
         """
         end = self.instructions + limit
         while True:
-            self._state.limit = min(self.instructions + SLICE, end)
+            breathless = self._c.ear_breathless(self._me)
+            self._state.limit = min(self.instructions + SLICE, end, breathless)
             self._state.state = counter.RUNNING
             try:
                 self._core.emu_start(self._core.reg_read(arm.UC_ARM_REG_PC) | 1, 0xFFFF_FFFE)
@@ -147,8 +170,13 @@ class UnicornMachine:
                 return True
             if self._state.state == counter.RESET:
                 self._core = self._reset()
-            elif self._state.limit == end:
+            elif self._state.state == counter.BREATHLESS:  # while it rested: it does not hang
+                self._breathe()
+                end = self.instructions + limit
+            elif self.instructions >= end:
                 return False
+            elif self.instructions >= breathless:
+                self._breathe()
 
     def _note_address(self, _core: unicorn.Uc, _access: int, address: int, *_: object) -> bool:
         self._fault_address = address

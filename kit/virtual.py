@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from boards import BOOT_BYTES, Board, atomic
 from boards.errors import UserError
 from kit import link
+
+if TYPE_CHECKING:
+    from kit.audio import Samples
 
 LIMIT = 10_000_000_000  # instructions per request, about 30 s: the board counts as hung after that
 
@@ -34,6 +38,9 @@ class Machine(Protocol):
 
     def power_cycle(self) -> None:
         """Clear RAM and reset."""
+
+    def air(self, rate: int, sound: Iterator[Samples]) -> None:
+        """Let the microphone hear `sound` at `rate` Hz from its next start on; behind its end, nothing."""
 
     def send(self, data: bytes) -> None:
         """Put bytes on the receive line."""
@@ -99,6 +106,14 @@ class VirtualBoard:
     def release_boot_pin(self) -> None:
         """Let the boot pin go: the next reset starts the application."""
         self._machine.boot_pin(held=False)
+
+    def air(self, rate: int, sound: Iterator[Samples]) -> None:
+        """Let the board's microphone hear `sound` at `rate` Hz; UserError when it has none.
+
+        The sound begins when the board starts its microphone. From then on a sample comes every
+        `clock_hz` / `rate` instructions, or as soon as the board rests: one that is too slow loses some.
+        """
+        self._machine.air(rate, sound)
 
     def read(self, timeout: float) -> bytes:
         """Run until the board rests and return what it sent; b"" means that nothing will come.

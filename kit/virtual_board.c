@@ -8,8 +8,11 @@
 #define CACHE (1u << 16)
 #define FIFO (1u << 20)
 #define PAGE 4096u
+#define AIR (1u << 16)  // samples
+#define KEPT 4096u      // samples that the microphone keeps, EAR_MICROPHONE_KEPT
+#define WAKE 128u       // samples that end a rest
 
-enum { RUNNING = 0, IDLE = 1, RESET = 2, LIMIT = 3 };
+enum { RUNNING = 0, IDLE = 1, RESET = 2, LIMIT = 3, BREATHLESS = 4 };  // the last: the air must be filled up
 
 typedef int32_t (*uc_emu_stop_t)(void *uc);
 
@@ -21,6 +24,11 @@ typedef struct {
     uint64_t instructions, limit, latched;
     uint64_t flash_changes;
     uint64_t block_address, block_bytes;  // the one that was entered last
+    uint64_t clock_hz, rested;    // cycles for which the core rested while the microphone ran
+    uint64_t heard_since;         // the time at which it was started
+    uint64_t air_start, air_at, air_end;  // samples of the air: first one heard, next one to be read, given so far
+    uint64_t samples_lost;
+    uint32_t rate, air_rate, air_over;  // Hz; of the microphone while it runs, of the air; no more air will come
     uint32_t state, boot_pin, flash_address, flash_error;
     uint32_t rx_head, rx_tail, tx_head, tx_tail;  // free-running indices into the FIFOs
     struct {
@@ -28,6 +36,7 @@ typedef struct {
         uint16_t size, count;
     } cache[CACHE];
     uint8_t rx[FIFO], tx[FIFO];
+    int16_t air[AIR];
 } machine_t;
 
 uint64_t ear_machine_bytes(void) { return sizeof(machine_t); }
@@ -37,6 +46,7 @@ void ear_reset(machine_t *machine) {
     for (uint32_t i = 0; i < CACHE; i++) machine->cache[i].size = 0;
     machine->state = RUNNING;
     machine->flash_error = 0;
+    machine->rate = 0;
 }
 
 static const uint8_t *memory_at(const machine_t *machine, uint64_t address, uint32_t size) {
@@ -86,6 +96,79 @@ static void halt(void *uc, machine_t *machine, uint32_t state) {
     machine->stop(uc);
 }
 
+// The microphone's clock: an instruction takes a cycle, and so does rest. The n-th sample since the start is there
+// n * clock_hz / rate cycles after it; a core that does not fetch it in time loses it.
+static uint64_t now(const machine_t *machine) { return machine->instructions + machine->rested; }
+
+static uint64_t due_at(const machine_t *machine, uint64_t sample) {
+    uint64_t cycles = (sample - machine->air_start) * machine->clock_hz;
+    return machine->heard_since + (cycles + machine->rate - 1) / machine->rate;
+}
+
+// Samples of the air that have been heard; those that found no room are lost.
+static uint64_t heard(machine_t *machine) {
+    uint64_t end = machine->air_start + (now(machine) - machine->heard_since) * machine->rate / machine->clock_hz;
+    if (end > machine->air_end) end = machine->air_end;
+    if (end > machine->air_at + KEPT) {
+        machine->samples_lost += end - KEPT - machine->air_at;
+        machine->air_at = end - KEPT;
+    }
+    return end;
+}
+
+static void start_microphone(void *uc, machine_t *machine, uint32_t rate) {
+    if (rate && rate == machine->air_rate && machine->air_at == machine->air_end && !machine->air_over) {
+        halt(uc, machine, BREATHLESS);  // the core writes again when it goes on
+        return;
+    }
+    machine->rate = rate == machine->air_rate ? rate : 0;
+    machine->heard_since = now(machine);
+    machine->air_start = machine->air_at;
+    machine->samples_lost = 0;
+}
+
+static uint32_t next_sample(machine_t *machine) {
+    if (!machine->rate || heard(machine) == machine->air_at) return 0;
+    return 0x10000u | (uint16_t)machine->air[machine->air_at++ % AIR];
+}
+
+static uint32_t samples_lost(machine_t *machine) {
+    if (machine->rate) heard(machine);
+    return (uint32_t)machine->samples_lost;
+}
+
+// Rest until a byte comes, or WAKE samples are there.
+static void rest(void *uc, machine_t *machine) {
+    if (machine->rx_head != machine->rx_tail) return;
+    uint64_t wanted = machine->air_at + WAKE;
+    if (machine->rate && heard(machine) >= wanted) return;
+    if (machine->air_over && wanted > machine->air_end) wanted = machine->air_end;
+    if (!machine->rate || machine->tx_head != machine->tx_tail || wanted == machine->air_at) {
+        halt(uc, machine, IDLE);
+    } else if (wanted > machine->air_end) {
+        halt(uc, machine, BREATHLESS);
+    } else if (due_at(machine, wanted) > now(machine)) {
+        machine->rested += due_at(machine, wanted) - now(machine);
+    }
+}
+
+// Put samples into the air; returns how many found room. None at all: no more will come.
+uint32_t ear_breathe(machine_t *machine, const int16_t *samples, uint32_t count) {
+    uint32_t taken = 0;
+    heard(machine);
+    machine->air_over = count == 0;
+    while (taken < count && machine->air_end - machine->air_at < AIR)
+        machine->air[machine->air_end++ % AIR] = samples[taken++];
+    return taken;
+}
+
+// The instruction at which there will be no air left.
+uint64_t ear_breathless(const machine_t *machine) {
+    if (!machine->rate || machine->air_over) return UINT64_MAX;
+    uint64_t at = due_at(machine, machine->air_end);
+    return at > machine->rested ? at - machine->rested : 0;
+}
+
 // UC MMIO read of the register at `offset`.
 uint64_t ear_on_read(void *uc, uint64_t offset, uint32_t size, void *user) {
     machine_t *machine = user;
@@ -101,6 +184,9 @@ uint64_t ear_on_read(void *uc, uint64_t offset, uint32_t size, void *user) {
             machine->flash_error = 0;
             return error;
         }
+        case 0x28: return machine->rate;
+        case 0x2C: return next_sample(machine);
+        case 0x30: return samples_lost(machine);
         default: return 0;
     }
 }
@@ -137,13 +223,12 @@ void ear_on_write(void *uc, uint64_t offset, uint32_t size, uint64_t value, void
             machine->tx[machine->tx_head++ % FIFO] = (uint8_t)value;
             if (machine->tx_head - machine->tx_tail > FIFO) machine->tx_tail = machine->tx_head - FIFO;
             break;
-        case 0x08:
-            if (machine->rx_head == machine->rx_tail) halt(uc, machine, IDLE);
-            break;
+        case 0x08: rest(uc, machine); break;
         case 0x0C: halt(uc, machine, RESET); break;
         case 0x18: machine->flash_address = (uint32_t)value; break;
         case 0x1C: erase(machine); break;
         case 0x20: program(machine, (uint32_t)value); break;
+        case 0x28: start_microphone(uc, machine, (uint32_t)value); break;
         default: break;
     }
 }

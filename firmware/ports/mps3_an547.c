@@ -84,6 +84,22 @@ bool port_flash_program(uint32_t address, const uint32_t *words, uint32_t count)
     return true;
 }
 
+const bool port_microphone = false;
+
+bool port_microphone_start(uint32_t rate) {
+    (void)rate;
+    return false;
+}
+
+uint32_t port_microphone_read(int16_t *samples, uint32_t most) {
+    (void)samples, (void)most;
+    return 0;
+}
+
+uint32_t port_microphone_lost(void) { return 0; }
+
+void port_microphone_stop(void) {}
+
 bool port_boot_pin(void) { return false; }
 
 _Noreturn void port_reset(void) {

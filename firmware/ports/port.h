@@ -23,7 +23,7 @@ void port_init(void);
 int32_t port_uart_read(void);  // next byte, or -1
 void port_uart_write(const uint8_t *bytes, uint32_t length);
 
-// Rest until a byte arrives; may return early.
+// Rest until a byte arrives, or samples while the microphone runs; may return early.
 void port_idle(void);
 
 // Counts executed instructions or core cycles, see PORT_UNIT.
@@ -37,6 +37,14 @@ extern const uint32_t port_unit;
 uint32_t port_flash_page(uint32_t address);  // bytes of the page that holds `address`
 bool port_flash_erase(uint32_t address);
 bool port_flash_program(uint32_t address, const uint32_t *words, uint32_t count);
+
+// Microphone, mono. While it runs, at least EAR_MICROPHONE_KEPT samples that are not yet read are kept, the latest.
+extern const bool port_microphone;           // whether the board has one
+bool port_microphone_start(uint32_t rate);   // Hz; false: it does not answer, or has no such rate
+uint32_t port_microphone_read(int16_t *samples, uint32_t most);  // never waits; returns how many
+uint32_t port_microphone_lost(void);  // since the start; they lay before those that the last read gave
+void port_microphone_stop(void);
+#define EAR_MICROPHONE_KEPT 4096u
 
 // Whether the user holds the board's boot pin or button.
 bool port_boot_pin(void);

@@ -1,4 +1,4 @@
-// The registers of the emulated boards with Cortex-M0+ to M33: UART, idle, reset, counter, flash controller.
+// The registers of the emulated boards with Cortex-M0+ to M33: UART, idle, reset, counter, flash, microphone.
 #include "port.h"
 
 typedef struct {
@@ -12,6 +12,9 @@ typedef struct {
     volatile uint32_t flash_erase;    // a write erases the page at flash_address
     volatile uint32_t flash_program;  // a write clears bits of the word at flash_address, which moves on
     volatile uint32_t flash_error;    // reads 1 after a refused operation, then 0
+    volatile uint32_t microphone;     // a write starts it at that many Hz, 0 stops it; reads 0 while it is off
+    volatile uint32_t sample;         // reading gives 0x10000 and the next one, 0 when none waits
+    volatile uint32_t samples_lost;   // since the start
 } registers_t;
 
 #define REGISTERS ((registers_t *)0x40000000u)
@@ -53,6 +56,26 @@ bool port_flash_program(uint32_t address, const uint32_t *words, uint32_t count)
     while (count--) REGISTERS->flash_program = *words++;
     return REGISTERS->flash_error == 0;
 }
+
+const bool port_microphone = true;
+
+bool port_microphone_start(uint32_t rate) {
+    REGISTERS->microphone = rate;
+    return REGISTERS->microphone != 0;
+}
+
+uint32_t port_microphone_read(int16_t *samples, uint32_t most) {
+    for (uint32_t taken = 0; taken < most; taken++) {
+        uint32_t sample = REGISTERS->sample;
+        if (!sample) return taken;
+        samples[taken] = (int16_t)sample;
+    }
+    return most;
+}
+
+uint32_t port_microphone_lost(void) { return REGISTERS->samples_lost; }
+
+void port_microphone_stop(void) { REGISTERS->microphone = 0; }
 
 bool port_boot_pin(void) { return REGISTERS->boot_pin != 0; }
 
