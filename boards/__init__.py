@@ -15,7 +15,9 @@ from boards.flashing import Bossac, Checked, DfuUtil, Esptool, MassStorage, Meth
 HERE = Path(__file__).parent
 BOOT_BYTES = 0x8000  # the resident bootloader owns the first 32 KB of flash
 
-Core = Literal["cortex-m0plus", "cortex-m3", "cortex-m4", "cortex-m7", "cortex-m33", "cortex-m55"]
+Core = Literal[
+    "cortex-m0", "cortex-m0plus", "cortex-m3", "cortex-m4", "cortex-m7", "cortex-m33", "cortex-m55"
+]
 
 
 class Memory(Checked):
@@ -49,7 +51,15 @@ class Board(Checked):
     mve: bool
     memory: dict[str, Memory]
     port: str  # firmware/ports/<port>.c
+    wiring: dict[str, Annotated[int, Field(ge=0, lt=2**32)]] = Field(
+        default_factory=dict
+    )  # the port's macros: pin = 3 is EAR_PIN
+    boot: Annotated[int, Field(ge=BOOT_BYTES, multiple_of=512)] = BOOT_BYTES  # at least one erasable page
+    stack: Annotated[int, Field(ge=512, multiple_of=8)] = 8192  # bytes of `ram`
     emulator: Literal["unicorn", "qemu", "none"] = "none"
+    machine: str = "mps3-an547"  # of QEMU
+    emulated_flash: bool = True  # whether the emulator has the chip's flash controller
+    proof: Literal["measured on hardware", "emulated", "untested on hardware"]
     flash: Annotated[tuple[Method, ...], Field(min_length=1)]  # in the order to try
     serial: Serial = Serial()
     stm32_rom: Stm32Rom | None = None
@@ -79,14 +89,25 @@ class Board(Checked):
         return {name: m for name, m in self.memory.items() if m.kind == "ram" and name != "ram"}
 
     @property
+    def proven(self) -> str:
+        """Return what tables say of the firmware on this board."""
+        return f"{self.proof} ({self.emulator})" if self.proof == "emulated" else self.proof
+
+    @property
+    def defines(self) -> dict[str, str]:
+        """Return the macros that the port is compiled with."""
+        numbers = {"clock_hz": self.clock_hz, "baud": self.serial.baud, **self.wiring}
+        return {f"EAR_{name.upper()}": f"{number}u" for name, number in numbers.items()}
+
+    @property
     def app_origin(self) -> int:
         """Return the address of the application image, behind the bootloader."""
-        return self.flash_memory.origin + BOOT_BYTES
+        return self.flash_memory.origin + self.boot
 
     @property
     def app_size(self) -> int:
         """Return the bytes of flash that an application may use."""
-        return self.flash_memory.size - BOOT_BYTES
+        return self.flash_memory.size - self.boot
 
 
 def names() -> list[str]:
@@ -119,9 +140,9 @@ def parse(name: str, text: str) -> Board:
     for region in ("flash", "ram"):
         if region not in board.memory or board.memory[region].kind != region:
             raise UserError(f"{place}: needs [memory.{region}] with kind = {region!r}")
-    if board.flash_memory.size <= BOOT_BYTES:
+    if board.flash_memory.size <= board.boot:
         raise UserError(
-            f"{place}: {board.flash_memory.size} B of flash: the bootloader alone takes {BOOT_BYTES} B"
+            f"{place}: {board.flash_memory.size} B of flash: the bootloader alone takes {board.boot} B"
         )
     _check_methods(place, board)
     return board

@@ -41,7 +41,7 @@ static bool matches(const header_t *header) {
 
 static _Noreturn void start_application(void) {
     const uint32_t *vectors = (const uint32_t *)(const void *)(ear_app_origin + HEADER_BYTES);
-    __asm volatile("msr msp, %0\n bx %1" ::"r"(vectors[0]), "r"(vectors[1]) : "memory");
+    __asm volatile("cpsid i\n msr msp, %0\n bx %1" ::"r"(vectors[0]), "r"(vectors[1]) : "memory");
     __builtin_unreachable();
 }
 

@@ -109,5 +109,7 @@ def build(parser: Parser) -> None:
     parser.add_argument(
         "build", type=path, metavar="BUILD", help="what `earkit compile` made, or a model of `earkit zoo`"
     )
-    parser.add_argument("--port", help="serial port of the board (default: found by its USB id)")
+    parser.add_argument(
+        "--port", help="serial port of the board (default: found by its USB id), or `emulator`"
+    )
     parser.add_argument("--board", help="for a model that comes with the kit: see `earkit zoo`")

@@ -36,6 +36,7 @@ STATUS = {
     5: "refused the image: it does not match its SHA-256; run `earkit flash` again",
 }
 _INFO = struct.Struct("<16I16s")  # ear_info_t
+QEMU_HZ = 31_250_000  # instructions that QEMU runs in a second of its clock, see kit/qemu.py
 UNIT_AT = 8  # of the numbers behind version and mode
 _MEMORY = struct.Struct("<7I")  # ear_memory_t
 
@@ -101,12 +102,16 @@ class MemoryUse:
 class Device:
     """A board at the other end of `wire`; a context manager that closes the wire.
 
+    `clock_hz` is the clock of an emulated core, to turn its cycles into instructions.
+
     Raises:
         LinkError: nothing answers, or something else than earkit's firmware.
     """
 
-    def __init__(self, wire: Wire, origin: Literal["emulated", "measured"] = "measured") -> None:
-        self.wire, self.origin = wire, origin
+    def __init__(
+        self, wire: Wire, origin: Literal["emulated", "measured"] = "measured", clock_hz: int = QEMU_HZ
+    ) -> None:
+        self.wire, self.origin, self._clock_hz = wire, origin, clock_hz
         self._link = Link(wire)
         self._link.connect()
         self._info = self._read_info()
@@ -138,8 +143,9 @@ class Device:
         total, output = self._infer(x)
         self._load(x)
         answer = self._call(PROFILE, patience=WORK_PATIENCE)
-        overhead, counts = int.from_bytes(answer[:8], "little"), np.frombuffer(answer[8:], "<u4")
-        per_node = tuple(max(int(count) - overhead, 0) for count in counts)
+        overhead = self._work(int.from_bytes(answer[:8], "little"))
+        counts = [self._work(int(count)) for count in np.frombuffer(answer[8:], "<u4")]
+        per_node = tuple(max(count - overhead, 0) for count in counts)
         return Counts(total, per_node, overhead, self._info.unit, self.origin, output)
 
     def features(self, samples: npt.NDArray[np.int16]) -> Int8:
@@ -227,7 +233,10 @@ class Device:
             raise LinkError(f"{self.wire.name} runs another firmware version: run `earkit flash`")
         version, mode, *numbers, build_id = _INFO.unpack(answer)
         values: list[Any] = list(numbers)
-        values[UNIT_AT] = "cycles" if values[UNIT_AT] else "instructions"
+        values[UNIT_AT] = "cycles" if values[UNIT_AT] and self.origin == "measured" else "instructions"
+        self._instructions = 1.0  # in one count of the board's
+        if values[UNIT_AT] == "instructions" and numbers[UNIT_AT]:  # an emulator's cycles are its clock's
+            self._instructions = QEMU_HZ / self._clock_hz
         name = build_id.rstrip(b"\0").decode("ascii", "replace")
         return Info(version, "app" if mode else "boot", name, *values)
 
@@ -250,7 +259,11 @@ class Device:
     def _infer(self, x: npt.NDArray[Any]) -> tuple[int, Int8]:
         self._load(x)
         answer = self._call(INFER, patience=WORK_PATIENCE)
-        return int.from_bytes(answer[:8], "little"), np.frombuffer(answer[8:], np.int8)
+        return self._work(int.from_bytes(answer[:8], "little")), np.frombuffer(answer[8:], np.int8)
+
+    def _work(self, count: int) -> int:
+        """Return a count of the board's in the unit that its info has."""
+        return round(count * self._instructions)
 
     def _stream(
         self, chunks: Iterable[npt.NDArray[np.int16] | int], hop_frames: int, *, features_only: bool
@@ -292,7 +305,7 @@ class Device:
             *struct.unpack_from("<IIQ", data := self._data(STREAM_RESULT, message)),
             data[16:],
         )
-        return Result(sample, np.frombuffer(output, np.int8), count, dropped)
+        return Result(sample, np.frombuffer(output, np.int8), self._work(count), dropped)
 
     def _call(self, command: int, arguments: bytes = b"", patience: float = PATIENCE) -> bytes:
         self._link.send(_request(command, arguments))
@@ -329,7 +342,7 @@ def open(build: Build, port: str | None, progress: Progress = lambda *_: None) -
         info = device.info()
         if info.mode == "app" and info.build_id == build.build_id:
             return device
-        if build.board.kind != "virtual":
+        if device.origin == "measured":
             runs = f"build {info.build_id}" if info.mode == "app" else "its bootloader"
             raise UserError(f"{device.wire.name} runs {runs}, not {build.build_id}: run `earkit flash` first")
         serial.update(device, build, progress)

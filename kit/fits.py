@@ -8,7 +8,7 @@ from typing import Any
 
 import boards
 from boards import Board
-from firmware.compiler.link_script import HANDOVER_BYTES, STACK_BYTES, STATIC_BYTES
+from firmware.compiler.link_script import HANDOVER_BYTES, STATIC_BYTES
 from kit import terminal
 from models.registry import Card, Size
 
@@ -85,5 +85,5 @@ def _ram(board: Board) -> int:
 
 
 def _holds(board: Board, weights: int, ram: int) -> bool:
-    whole = ram + STACK_BYTES + HANDOVER_BYTES + STATIC_BYTES
+    whole = ram + board.stack + HANDOVER_BYTES + STATIC_BYTES
     return whole <= _ram(board) and weights + CODE_BYTES <= board.app_size

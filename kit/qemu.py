@@ -1,4 +1,4 @@
-"""An emulated Cortex-M55: QEMU's mps3-an547 in a process of its own, UART and monitor on sockets."""
+"""Boards that QEMU models, each in a process of its own, UART and monitor on sockets."""
 
 from __future__ import annotations
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from kit.audio import Samples
 
 PROGRAM = "qemu-system-arm"
-MACHINE = "mps3-an547"
 STAY, FAULT = 0x59415453, 0x544C4146  # as in firmware/ports/port.h
 START_SECONDS = 20.0
 CHUNK = 1 << 16
@@ -122,7 +121,7 @@ class QemuMachine:
         (self._place / "letter").write_bytes(self._letter)
         self._letter = bytes(HANDOVER_BYTES)
         command = [
-            *(self._program, "-M", MACHINE, "-display", "none", "-nodefaults"),
+            *(self._program, "-M", self.board.machine, "-display", "none", "-nodefaults"),
             *("-icount", "shift=5,sleep=off", "-action", "reboot=shutdown,shutdown=pause"),
             *("-chardev", f"socket,id=uart,path={self._place}/uart", "-serial", "chardev:uart"),
             *(
@@ -162,7 +161,9 @@ class QemuMachine:
                     return server.accept()[0]
                 except TimeoutError:
                     continue
-        raise UserError(f"{PROGRAM} did not start {MACHINE} ({self._said()}): update QEMU to 7.2 or later")
+        raise UserError(
+            f"{PROGRAM} did not start {self.board.machine} ({self._said()}): update QEMU to 7.2 or later"
+        )
 
     def _said(self) -> str:
         lines = (self._place / "errors").read_text(errors="replace").strip().splitlines()

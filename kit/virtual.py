@@ -185,4 +185,4 @@ def _machine(board: Board, flash: bytes) -> Machine:
         from kit.unicorn_machine import UnicornMachine
 
         return UnicornMachine(board, flash)
-    raise UserError(f"{board.name} is a real board: name its port with --port")
+    raise UserError(f"{board.name} has no emulator: name its port with --port")

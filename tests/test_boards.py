@@ -20,8 +20,9 @@ def test_board_is_sound(name: str) -> None:
     assert board.app_origin % 512 == 0, "vector tables want an aligned origin"
     assert flash.origin + flash.size <= ram.origin or ram.origin + ram.size <= flash.origin
     assert board.app_origin + board.app_size == flash.origin + flash.size
-    assert (board.kind == "virtual") == (board.emulator != "none")
-    assert (board.core in ("cortex-m0plus", "cortex-m3")) == (board.fpu == "none")
+    assert board.emulator != "none" or board.kind == "mcu"
+    assert (board.proof == "emulated") == (board.emulator != "none")
+    assert (board.core in ("cortex-m0", "cortex-m0plus", "cortex-m3")) == (board.fpu == "none")
 
 
 def test_virtual_boards_are_there() -> None:

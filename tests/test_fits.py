@@ -33,7 +33,8 @@ KB, MB = 1 << 10, 1 << 20
     ],
 )
 def test_smallest(size: Size, wanted: str) -> None:
-    assert fits.smallest(size, fits.all_boards()) == wanted
+    virtual = [board for board in fits.all_boards() if board.kind == "virtual"]
+    assert fits.smallest(size, virtual) == wanted
 
 
 def test_every_micro_fits_a_board_and_what_is_not_for_products_is_flagged(

@@ -21,7 +21,7 @@ from kit.virtual import VirtualBoard
 
 M4 = boards.load("virtual-m4")
 UNICORN = [name for name in boards.names() if boards.load(name).emulator == "unicorn"]
-QEMU = [name for name in boards.names() if boards.load(name).emulator == "qemu"]
+QEMU = ["virtual-m55"]
 
 
 def machine(text: str, name: str = "virtual-m4") -> UnicornMachine:

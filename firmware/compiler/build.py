@@ -212,6 +212,7 @@ def _compile(made: Path, board: Board, graph: Graph, planned: Plan, kind: Toolch
             made / "firmware.elf",
             "s",
             objects=(model, *(constants for _ in apart)),
+            defines=board.defines,
             toolchain=kind,
         )
     for path in (model, constants, made / weights.BINARY, *apart):
@@ -222,7 +223,7 @@ def _boot(out: Path, board: Board, kind: Toolchain) -> None:
     """Write the board's bootloader to `out`, compiling it only when its sources, flags or board changed."""
     script = link_script.script(board, "boot")
     sources = (*firmware.BOOT, firmware.port(board.port))
-    parts = [script, compiler_version(kind), *map(str, toolchain.core_flags(board, kind))]
+    parts = [script, compiler_version(kind), *toolchain.core_flags(board, kind), str(board.defines)]
     key = hashlib.sha256("\n".join(parts).encode())
     for path in firmware.sources():
         if path.relative_to(firmware.ROOT).parts[0] != "kernels":
@@ -230,7 +231,9 @@ def _boot(out: Path, board: Board, kind: Toolchain) -> None:
     cached = toolchain.cache() / f"boot-{board.name}-{key.hexdigest()[:24]}.elf"
     if not cached.exists():
         with atomic.replacing(cached) as partial:
-            toolchain.compile(sources, (firmware.ROOT,), board, script, partial, "s", toolchain=kind)
+            toolchain.compile(
+                sources, (firmware.ROOT,), board, script, partial, "s", defines=board.defines, toolchain=kind
+            )
     shutil.copyfile(cached, out)
 
 
@@ -248,7 +251,7 @@ def _write_images(made: Path, board: Board, build_id: str) -> None:
 def _build_id(text: str, model: bytes, board: Board, kind: Toolchain) -> str:
     key = hashlib.sha256(text.encode())
     key.update(model)
-    key.update(f"{board.name} {compiler_version(kind)}".encode())
+    key.update(f"{board.name} {board.defines} {compiler_version(kind)}".encode())
     for path in firmware.sources():
         key.update(path.read_bytes())
     return key.hexdigest()[:16]

@@ -14,7 +14,7 @@ from firmware.compiler import emit, ends
 from firmware.compiler.arenas import GUARD_BYTES
 from firmware.compiler.elf import Elf
 from firmware.compiler.graph import Graph
-from firmware.compiler.link_script import HANDOVER_BYTES, STACK_BYTES, STATIC_BYTES
+from firmware.compiler.link_script import HANDOVER_BYTES, STATIC_BYTES
 from firmware.compiler.ops import OPS
 from firmware.compiler.plan import Plan
 from firmware.compiler.weights import Constant
@@ -25,7 +25,7 @@ OVERFLOW = re.compile(r"region '?`?(FLASH|RAM)'?:? .*?(\d+) bytes")
 def check_fits(graph: Graph, planned: Plan, board: Board, frontend_tables: Mapping[str, Any] | None) -> None:
     """Raise UserError when arena and stack cannot fit the RAM, or weights the flash, even without code."""
     guards = 2 * GUARD_BYTES * len(planned.arenas)
-    ram = planned.arena + planned.state + guards + STACK_BYTES + HANDOVER_BYTES
+    ram = planned.arena + planned.state + guards + board.stack + HANDOVER_BYTES
     last = planned.arenas[-1] + 2 * GUARD_BYTES
     room = [board.ram_memory.size, *(memory.size for memory in board.more_ram.values())]
     if ram > sum(room) or (len(planned.arenas) > 1 and last > room[len(planned.arenas) - 1]):
@@ -38,7 +38,7 @@ def check_fits(graph: Graph, planned: Plan, board: Board, frontend_tables: Mappi
 def regions(graph: Graph, board: Board) -> tuple[int, ...]:
     """Return the bytes that arenas may take in each region of the board's RAM, the fastest first."""
     kept = sum(graph.tensors[state.read].bytes for state in graph.states)
-    first = board.ram_memory.size - STACK_BYTES - HANDOVER_BYTES - STATIC_BYTES - kept
+    first = board.ram_memory.size - board.stack - HANDOVER_BYTES - STATIC_BYTES - kept
     others = [memory.size - 2 * GUARD_BYTES for memory in board.more_ram.values()]
     return (max(first, 0), *others)
 
@@ -51,7 +51,7 @@ def copied(graph: Graph, planned: Plan, board: Board) -> tuple[str, ...]:
     if board.flash_memory.wait <= board.ram_memory.wait:
         return ()
     kept = planned.arenas[0] + 2 * GUARD_BYTES + planned.state
-    room = board.ram_memory.size - STACK_BYTES - HANDOVER_BYTES - STATIC_BYTES - kept
+    room = board.ram_memory.size - board.stack - HANDOVER_BYTES - STATIC_BYTES - kept
     chosen = []
     for constant in sorted(emit.constants(graph), key=lambda c: -_heat(graph, c)):
         if constant.data.nbytes + 8 <= room:
@@ -121,7 +121,7 @@ def sizes(
         - planned.arenas[0]
         - planned.state
     )
-    ram = {"arena": planned.arena, "state": planned.state, "static": static, "stack": STACK_BYTES}
+    ram = {"arena": planned.arena, "state": planned.state, "static": static, "stack": board.stack}
     nodes = [
         {"name": node.name, "op": node.op, "macs": OPS[node.op].macs(graph, node)}
         for node in emit.compiled_nodes(graph)

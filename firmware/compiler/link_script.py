@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from boards import BOOT_BYTES, Board
+from boards import Board
 from firmware.compiler.image import HEADER_BYTES
 
-STACK_BYTES = 8192  # at the bottom of RAM: an overflow leaves RAM and faults instead of spoiling data
 STATIC_BYTES = 8192  # kept free for the firmware's own data where arenas may also lie elsewhere
 HANDOVER_BYTES = 32  # at the top of RAM: survives a reset, the letter from the application to the bootloader
 
@@ -37,11 +36,11 @@ ear_app_bytes = {app_bytes:#x};
 ear_vectors = ORIGIN(FLASH);
 SECTIONS
 {{
-    .vectors : {{ KEEP(*(.vectors)) }} > FLASH :flash
+    .vectors : {{ {first}KEEP(*(.vectors)) KEEP(*(.interrupts)){behind} }} > FLASH :flash
     .stack (NOLOAD) : ALIGN(8) {{ ear_stack_limit = .; . += {stack:#x}; ear_stack_top = .; }} > RAM :stack
     .data : ALIGN(8)
     {{
-        ear_data_start = .; *(.data .data.*{copied}) . = ALIGN(8); ear_data_end = .;
+        ear_data_start = .; *(.ram_code) *(.data .data.*{copied}) . = ALIGN(8); ear_data_end = .;
     }} > RAM AT> FLASH :data
     .text : ALIGN(8) {{ *(.text .text.*) *(.rodata .rodata.*) . = ALIGN(8); }} > FLASH :text
     ear_data_load = LOADADDR(.data);
@@ -49,7 +48,7 @@ SECTIONS
     {{
         ear_bss_start = .; *(.bss .bss.*) *(COMMON) . = ALIGN(8); ear_bss_end = .;
     }} > RAM :zero
-{arenas}    /DISCARD/ : {{ *(.ARM.exidx .ARM.exidx.* .ARM.extab .ARM.extab.*) }}
+{arenas}    /DISCARD/ : {{ *(.rom_first .rom_behind) *(.ARM.exidx .ARM.exidx.* .ARM.extab .ARM.extab.*) }}
 }}
 """
 
@@ -58,7 +57,9 @@ def script(board: Board, which: Literal["boot", "app"], copied: Sequence[str] = 
     """Return the linker script of the bootloader or of the application of `board`.
 
     The bootloader starts flash; the application's vector table follows its header of HEADER_BYTES at
-    `board.app_origin`. `copied` are constants of model.c that move to RAM at start. Symbols for the C side:
+    `board.app_origin`. The stack lies at the bottom of RAM: an overflow leaves RAM and faults instead of
+    spoiling data. What a chip's ROM wants in the bootloader lies in .rom_first, before the vectors, or in
+    .rom_behind. `copied` are constants of model.c that move to RAM at start. Symbols for the C side:
     ear_stack_limit/top, ear_data_start/end/load, ear_bss_start/end, ear_handover, ear_vectors,
     ear_flash_origin, ear_app_origin, ear_app_bytes.
     """
@@ -69,14 +70,16 @@ def script(board: Board, which: Literal["boot", "app"], copied: Sequence[str] = 
         title=board.title,
         which="bootloader" if boot else "application",
         flash=flash.origin if boot else board.app_origin + HEADER_BYTES,
-        flash_bytes=BOOT_BYTES if boot else board.app_size - HEADER_BYTES,
+        flash_bytes=board.boot if boot else board.app_size - HEADER_BYTES,
         ram=ram.origin,
         ram_bytes=ram.size - HANDOVER_BYTES,
         handover=ram.origin + ram.size - HANDOVER_BYTES,
         flash_origin=flash.origin,
         app_origin=board.app_origin,
         app_bytes=board.app_size,
-        stack=STACK_BYTES,
+        stack=board.stack,
+        first="KEEP(*(.rom_first)) " if boot else "",
+        behind=" KEEP(*(.rom_behind))" if boot else "",
         copied="".join(f" .rodata.{name}" for name in copied),
         regions="".join(_REGION.format(i=i, origin=m.origin, size=m.size) for i, m in more),
         headers="".join(_HEADER.format(i=i) for i, _ in more),

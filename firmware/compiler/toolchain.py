@@ -47,6 +47,7 @@ def _core(zig_cpu: str, abi: str, gcc_cpu: str, fpu: str = "") -> Core:
 
 
 CORES: Mapping[str, Core] = {
+    "cortex-m0": _core("cortex_m0", "eabi", "cortex-m0"),
     "cortex-m0plus": _core("cortex_m0plus", "eabi", "cortex-m0plus"),
     "cortex-m3": _core("cortex_m3", "eabi", "cortex-m3"),
     "cortex-m4": _core("cortex_m4+vfp4d16sp", "eabihf", "cortex-m4", "fpv4-sp-d16"),

@@ -1,5 +1,5 @@
 // The Cortex-M55 of Arm's AN547 as QEMU emulates it: ITCM stands for flash, DTCM for RAM, SysTick counts.
-#include "port.h"
+#include "no_microphone.h"
 
 #define REGISTER(address) (*(volatile uint32_t *)(address))
 
@@ -83,22 +83,6 @@ bool port_flash_program(uint32_t address, const uint32_t *words, uint32_t count)
     while (count--) *to++ &= *words++;
     return true;
 }
-
-const bool port_microphone = false;
-
-bool port_microphone_start(uint32_t rate) {
-    (void)rate;
-    return false;
-}
-
-uint32_t port_microphone_read(int16_t *samples, uint32_t most) {
-    (void)samples, (void)most;
-    return 0;
-}
-
-uint32_t port_microphone_lost(void) { return 0; }
-
-void port_microphone_stop(void) {}
 
 bool port_boot_pin(void) { return false; }
 

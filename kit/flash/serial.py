@@ -12,6 +12,7 @@ from kit.virtual import VirtualBoard
 if TYPE_CHECKING:
     from firmware.compiler.build import Build
 
+EMULATOR = "emulator"  # the port of a real board that an emulator models
 FLASH_FILE = "board.flash"  # in the build directory: what a virtual board's flash holds
 
 
@@ -33,21 +34,25 @@ def connect(build: Build, port: str | None) -> Device:
     """
     board = build.board
     wire: SerialWire | VirtualBoard
-    if board.kind == "virtual":
-        if port is not None:
-            raise UserError(f"{board.name} is emulated and has no port: leave --port {port} out")
+    if board.kind == "virtual" and port is not None:
+        raise UserError(f"{board.name} is emulated and has no port: leave --port {port} out")
+    if port == EMULATOR and not board.emulated_flash:  # what it cannot write lies there from the start
+        wire = VirtualBoard(
+            board, build.boot.ljust(board.app_origin - board.flash_memory.origin, b"\xff") + build.image
+        )
+    elif board.kind == "virtual" or port == EMULATOR:
         wire = VirtualBoard(board, build.path / FLASH_FILE, boot=build.boot)
     else:
         wire = SerialWire(port, board)
     origin: Literal["emulated", "measured"] = "emulated" if isinstance(wire, VirtualBoard) else "measured"
     try:
         try:
-            return Device(wire, origin)
+            return Device(wire, origin, board.clock_hz)
         except UserError:
             if not isinstance(wire, VirtualBoard):
                 raise
             wire.power_cycle(boot_pin=True)
-            return Device(wire, origin)
+            return Device(wire, origin, board.clock_hz)
     except BaseException:
         wire.close()
         raise

@@ -26,7 +26,7 @@ def run(args: Namespace) -> int:
         terminal.json_object({"boards": [board.model_dump(mode="json") for board in found]})
         return 0
     terminal.table(
-        ("board", "core", "MHz", "FPU", "DSP", "MVE", "flash", "RAM", "runs on"),
+        ("board", "core", "MHz", "FPU", "DSP", "MVE", "flash", "RAM", "proof"),
         [
             (
                 board.name,
@@ -37,7 +37,7 @@ def run(args: Namespace) -> int:
                 board.mve,
                 terminal.kilobytes(board.flash_memory.size),
                 terminal.kilobytes(board.ram_memory.size),
-                "hardware" if board.emulator == "none" else f"{board.emulator} emulator",
+                board.proven,
             )
             for board in found
         ],
