@@ -72,10 +72,12 @@ class Uf2(Checked):
 class MassStorage(Checked):
     """[mass_storage]: the drive of an ST-LINK or DAPLink, known by its volume label.
 
-    A .bin begins at the chip's own flash origin; `hex` where `memory.flash.origin` is another address.
+    `codes`: first four digits of the probe's id on the drive (DETAILS.TXT, MBED.HTM), where boards share a
+    label. A .bin begins at the chip's own flash origin; `hex` where `memory.flash.origin` is another address.
     """
 
     labels: Annotated[tuple[Name, ...], Field(min_length=1)]
+    codes: tuple[Annotated[str, Field(pattern=r"^[0-9a-f]{4}$")], ...] = ()
     format: Literal["bin", "hex"] = "bin"
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from boards.errors import UserError
 from kit.device import Device
-from kit.serial_port import PortError, SerialWire
+from kit.flash import touch
+from kit.serial_port import SerialWire
 
 if TYPE_CHECKING:
     from firmware.compiler.build import Build
@@ -22,21 +24,31 @@ def contents(build: Build) -> bytes:
     return build.boot.ljust(board.app_origin - board.flash_memory.origin, b"\xff") + build.image
 
 
-def see(build: Build, port: str | None) -> str:
+def see(
+    build: Build, port: str | None, number: str | None = None, watch: Callable[[], None] = lambda: None
+) -> str:
     """Return the port on which the board answers with the build's id, once it does.
+
+    `number`: the board's USB serial number, by which its port is found whatever its name is now. `watch` is
+    called while waiting, and may raise what it sees.
 
     Raises:
         UserError: nothing answers, or something else runs.
     """
     deadline = time.monotonic() + APPEARS
     while True:
+        watch()
         try:
-            wire = SerialWire(port, build.board)
-            break
-        except PortError:
+            return _seen(build, touch.port_of(number) if number else port)
+        except UserError:
             if time.monotonic() > deadline:
+                watch()
                 raise
         time.sleep(LOOKS)
+
+
+def _seen(build: Build, port: str | None) -> str:
+    wire = SerialWire(port, build.board)
     try:
         info = Device(wire).info()
     finally:
