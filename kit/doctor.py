@@ -18,6 +18,11 @@ from kit.errors import DIALOUT, EXTRAS
 
 State = Literal["ok", "optional", "missing"]
 CORE = ("ai_edge_litert", "numpy", "pydantic", "serial", "soundfile", "soxr", "unicorn")
+FLASHERS = {  # programs that some boards are flashed by
+    "dfu-util": "for boards with USB DFU: sudo apt install dfu-util",
+    "esptool": "for ESP32: pip install esptool",
+    "bossac": "for boards with SAM-BA: sudo apt install bossa-cli",
+}
 FREE_BYTES = 1 << 30  # a training run with checkpoints and compiler cache stays below
 
 
@@ -92,6 +97,14 @@ def _emulators() -> Iterator[Check]:
     qemu = _first_line("qemu-system-arm", "--version")
     cure = "" if qemu else "for virtual-m55: sudo apt install qemu-system-arm"
     yield Check("emulator qemu", "ok" if qemu else "optional", qemu or "absent", cure)
+
+
+def _flashers() -> Iterator[Check]:
+    for name, cure in FLASHERS.items():
+        found = next(filter(None, map(shutil.which, (name, f"{name}.py"))), None)
+        yield Check(
+            f"flasher {name}", "ok" if found else "optional", found or "absent", "" if found else cure
+        )
 
 
 def _extras() -> Iterator[Check]:
@@ -181,6 +194,7 @@ LOOKS: tuple[Callable[[], Iterator[Check]], ...] = (
     _libraries,
     _toolchains,
     _emulators,
+    _flashers,
     _extras,
     _serial,
     _microphone,

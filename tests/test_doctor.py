@@ -36,7 +36,7 @@ def test_json_is_the_report_and_matches_the_exit_code(capsys: Capture) -> None:
         "emulator unicorn",
         "emulator qemu",
     } <= names
-    assert {"microphone", "cache folder", "extra train", "extra swd"} <= names
+    assert {"microphone", "cache folder", "extra train", "extra swd", "flasher dfu-util"} <= names
     for check in report["checks"]:
         assert bool(check["cure"]) is (check["state"] != "ok"), check
 
