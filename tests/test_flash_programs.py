@@ -197,10 +197,8 @@ class Chip:
         return [self.memory[addr + at] for at in range(size)]
 
 
-@pytest.fixture
-def chip(monkeypatch: pytest.MonkeyPatch) -> Chip:
-    """Put modules with pyocd's names, and the signatures of its 0.46, in its place."""
-    chip = Chip()
+def pyocd(chip: Chip) -> dict[str, dict[str, Any]]:
+    """Return modules with pyocd's names, and the signatures of its 0.46, that program `chip`."""
 
     class Error(RuntimeError):
         pass
@@ -244,17 +242,26 @@ def chip(monkeypatch: pytest.MonkeyPatch) -> Chip:
             assert not blocking
             return chip.probes
 
-    names = {
+    chip.error = Error
+    return {
+        "pyocd": {},
+        "pyocd.core": {},
+        "pyocd.flash": {},
         "pyocd.core.exceptions": {"Error": Error, "TargetSupportError": TargetSupportError},
         "pyocd.core.session": {"Session": Session},
         "pyocd.core.helpers": {"ConnectHelper": ConnectHelper},
         "pyocd.flash.file_programmer": {"FileProgrammer": FileProgrammer},
     }
-    for name in ("pyocd", "pyocd.core", "pyocd.flash", *names):
+
+
+@pytest.fixture
+def chip(monkeypatch: pytest.MonkeyPatch) -> Chip:
+    """Give a chip that the stand-in for pyocd programs."""
+    chip = Chip()
+    for name, content in pyocd(chip).items():
         module = ModuleType(name)
-        module.__dict__.update(names.get(name, {}))
+        module.__dict__.update(content)
         monkeypatch.setitem(sys.modules, name, module)
-    chip.error = Error
     monkeypatch.setattr(whole, "see", lambda build, port: port)
     monkeypatch.setattr(
         list_ports, "comports", lambda: [SimpleNamespace(device="/dev/ttyACM0", serial_number="066B")]
