@@ -3,6 +3,9 @@
 #include "model.h"
 #include "ports/port.h"
 #include "startup.h"
+#ifdef EAR_DIALECT
+#include "text.h"
+#endif
 #if EAR_FRONTEND
 #include "frontend.h"
 #endif
@@ -248,5 +251,8 @@ static void obey(const uint8_t *message, uint32_t length) {
 int main(void) {
     ear_link_init(&link, 1);
     ear_model_init();
+#ifdef EAR_DIALECT
+    ear_dialect(&link);
+#endif
     for (;;) ear_link_serve(&link, obey);
 }

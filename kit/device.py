@@ -194,6 +194,17 @@ class Device:
                 f"{self.wire.name} stays in its bootloader: no valid application{crash}; run `earkit flash`"
             )
 
+    def restart(self) -> Wire:
+        """Reset the board into its application and return the wire, on which it waits for the first word.
+
+        What it says of itself when it starts is not among what can be read there.
+        """
+        with suppress(NoAnswerError):  # the board may be gone before its answer is
+            self._call(RESET, struct.pack("<I", False), RESET_PATIENCE)
+        while self.wire.read(RESET_PATIENCE):
+            pass
+        return self.wire
+
     def write_image(self, image: bytes, progress: Progress = lambda *_: None) -> None:
         """Erase, write, verify and commit an application image; the board must be in its bootloader.
 

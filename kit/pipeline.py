@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -86,11 +87,13 @@ def compile(  # noqa: A001  (the verb's name)
     *,
     hop: str | None = None,
     toolchain: Literal["zig", "gcc"] = "zig",
+    dialect: str | None = None,
     progress: Progress = silent,
 ) -> Build:
     """Turn a bundle, or an int8 .tflite of one's own, into firmware for `board` in the folder `out`.
 
     `hop` ("20ms", or a number of rows) makes it a streaming model, which takes that much sound in each run.
+    `dialect` (see firmware.DIALECTS) is what the application speaks beside the link.
     """
     from firmware.compiler import build
     from kit import hops
@@ -103,7 +106,9 @@ def compile(  # noqa: A001  (the verb's name)
     progress("compile", 0, 1)
     if source.suffix == ".tflite":
         rows = None if hop is None else hops.rows(hop)
-        made = build.compile_model(read_model(source), target, out, name=name, hop=rows, toolchain=toolchain)
+        made = build.compile_model(
+            read_model(source), target, out, name=name, hop=rows, toolchain=toolchain, dialect=dialect
+        )
     else:
         bundle = bundles.load(source)
         rows = None if hop is None else hops.rows(hop, bundle.frontend)
@@ -118,6 +123,7 @@ def compile(  # noqa: A001  (the verb's name)
             frontend_tables=frontend.tables(step),
             hop=rows,
             toolchain=toolchain,
+            dialect=dialect,
         )
         bundles.zipped(bundle, out / BUNDLE)
     progress("compile", 1, 1)
@@ -215,6 +221,22 @@ def flash(
             "method": done.method,
             "port": board.wire.name,
         }
+
+
+def serve(
+    folder: Path, *, ready: Callable[[str], None], stop: threading.Event, progress: Progress = silent
+) -> None:
+    """Offer the virtual board of a build as a serial port until `stop` is set or Ctrl-C is pressed.
+
+    `ready` gets the path of the port.
+    """
+    from firmware.compiler import build
+    from kit import serve as server
+    from kit.listen import interruptible
+
+    made = build.load(folder)
+    with interruptible(stop):
+        server.serve(made, ready=ready, stop=stop, progress=progress)
 
 
 def profile(

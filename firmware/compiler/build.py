@@ -18,7 +18,8 @@ import firmware
 from boards import Board, atomic
 from boards import load as load_board
 from boards.errors import UserError
-from firmware.compiler import emit, image, link_script, passes, read_tflite, toolchain, weights
+from firmware.compiler import dialects, emit, image, link_script, passes, read_tflite, toolchain, weights
+from firmware.compiler.dialects import Dialect
 from firmware.compiler.elf import Elf
 from firmware.compiler.fit import check_fits, copied, explain_overflow, regions, sizes
 from firmware.compiler.graph import Graph, Unit
@@ -62,6 +63,7 @@ class Build:
     boot: bytes  # the bootloader
     build_id: str  # 16 hexadecimal digits
     sizes: dict[str, Any]  # the object of `compile --json`
+    dialect: Dialect | None = None  # that it speaks beside the link
 
 
 def compile_model(
@@ -75,6 +77,7 @@ def compile_model(
     frontend_tables: Mapping[str, Any] | None = None,
     hop: int | None = None,
     toolchain: Toolchain = "zig",
+    dialect: str | None = None,
 ) -> Build:
     """Compile an int8 .tflite for a board and write the build directory `out`, whole or not at all.
 
@@ -88,6 +91,7 @@ def compile_model(
         frontend_tables: `models.frontend.tables(fe)`: puts the front end on the board.
         hop: rows of the input that each run of a streaming model takes; None runs whole windows.
         toolchain: "zig" or "gcc" (arm-none-eabi-gcc).
+        dialect: one of firmware.DIALECTS that the application speaks beside the link, or `NAME=ID`.
 
     Raises:
         ModelError: the model is damaged, not int8, or has an op that is not compiled.
@@ -98,23 +102,20 @@ def compile_model(
     planned = plan(graph, regions(graph, board))
     check_fits(graph, planned, board, frontend_tables)
     text = emit.emit(graph, planned, frontend_tables)
-    build_id = _build_id(text, model, board, toolchain)
+    spoken = dialects.parse(dialect, name) if dialect else None
+    told = dialects.header(spoken, board, graph, bundle or {}) if spoken else ""
+    build_id = _build_id(text + told, model, board, toolchain)
     with _directory(out) as made:
         (made / "model.tflite").write_bytes(model)
         _write_c(made, text, emit.header(graph, planned, build_id, frontend_tables))
-        _compile(made, board, graph, planned, toolchain)
+        _compile(made, board, graph, planned, toolchain, spoken, told)
         _write_images(made, board, build_id)
         record = {
-            "schema": SCHEMA,
-            "name": name,
-            "board": board.name,
-            "core": board.core,
-            "toolchain": compiler_version(toolchain),
+            **_facts(name, board, toolchain, bundle or {}),
             "build_id": build_id,
             "frontend": frontend,
             "stream": streamed,
-            "labels": list((bundle or {}).get("labels", ())),
-            "task": (bundle or {}).get("task"),
+            "dialect": spoken and spoken.record,
             "sha256": {file: _sha256(made / file) for file in FILES},
             "sizes": sizes(made, graph, planned, board, frontend_tables, time.perf_counter() - start)
             | {"stream": streamed},
@@ -123,6 +124,19 @@ def compile_model(
             _write_json(made / "bundle.json", bundle)
         _write_json(made / "build.json", record)
     return _read(out, record, model, window, graph, planned)
+
+
+def _facts(name: str, board: Board, kind: Toolchain, bundle: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what build.json says of the model and what it was compiled for."""
+    return {
+        "schema": SCHEMA,
+        "name": name,
+        "board": board.name,
+        "core": board.core,
+        "toolchain": compiler_version(kind),
+        "labels": list(bundle.get("labels", ())),
+        "task": bundle.get("task"),
+    }
 
 
 def load(path: Path) -> Build:
@@ -159,6 +173,7 @@ def _read(
         boot=(path / "boot.bin").read_bytes(),
         build_id=record["build_id"],
         sizes=record["sizes"],
+        dialect=dialects.parse(record["dialect"], record["name"]) if record.get("dialect") else None,
     )
 
 
@@ -188,8 +203,19 @@ def lower(
     return window, order(streamed.graph), streamed.record()
 
 
-def _compile(made: Path, board: Board, graph: Graph, planned: Plan, kind: Toolchain) -> None:
-    """Compile model.c for speed and the rest for size, and link; the bootloader comes from the cache."""
+def _compile(
+    made: Path,
+    board: Board,
+    graph: Graph,
+    planned: Plan,
+    kind: Toolchain,
+    spoken: Dialect | None,
+    told: str,
+) -> None:
+    """Compile model.c for speed and the rest for size, and link; the bootloader comes from the cache.
+
+    An application that speaks a dialect has its sources too, and dialect.h, whose text is `told`.
+    """
     includes = (made, firmware.ROOT)
     model, constants = made / "model.o", made / "weights.o"
     apart = weights.write_apart(emit.constants(graph), made)
@@ -203,6 +229,9 @@ def _compile(made: Path, board: Board, graph: Graph, planned: Plan, kind: Toolch
         )
         boot.result()
     sources = (*firmware.APP, firmware.port(board.port))
+    if spoken:
+        (made / "dialect.h").write_text(told, encoding="ascii")
+        sources += firmware.DIALECTS[spoken.name]
     with explain_overflow(graph, planned, board):
         toolchain.compile(
             sources,
@@ -212,10 +241,10 @@ def _compile(made: Path, board: Board, graph: Graph, planned: Plan, kind: Toolch
             made / "firmware.elf",
             "s",
             objects=(model, *(constants for _ in apart)),
-            defines=board.defines,
+            defines={**board.defines, **({"EAR_DIALECT": "1"} if spoken else {})},
             toolchain=kind,
         )
-    for path in (model, constants, made / weights.BINARY, *apart):
+    for path in (model, constants, made / weights.BINARY, made / "dialect.h", *apart):
         path.unlink(missing_ok=True)
 
 

@@ -14,6 +14,7 @@ NAMES = (
     "flash",
     "listen",
     "profile",
+    "serve",
     "reference",
     "report",
     "zoo",

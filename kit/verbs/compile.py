@@ -24,6 +24,11 @@ def add(parser: Parser) -> None:
     arguments.hop(parser)
     parser.add_argument("--toolchain", choices=("zig", "gcc"), default="zig", help="default: zig")
     parser.add_argument(
+        "--dialect",
+        metavar="NAME",
+        help="mlperf, what its clients say, beside the link; mlperf=ID chooses the model's id",
+    )
+    parser.add_argument(
         "-o", "--output", type=arguments.path, metavar="BUILD", help="default: build/NAME-BOARD"
     )
 
@@ -39,6 +44,7 @@ def run(args: Namespace) -> int:
             Path(args.output) if args.output else None,
             hop=args.hop,
             toolchain=args.toolchain,
+            dialect=args.dialect,
             progress=progress,
         )
     if args.json:
