@@ -29,6 +29,7 @@ class Memory(Checked):
     wait: Annotated[int, Field(ge=0, lt=1000)] = (
         0  # cycles that a read waits; of flash: weights are copied out of it
     )
+    page: Annotated[int, Field(gt=0, lt=2**32)] = 4096  # of flash: bytes of the largest page, a power of two
 
 
 class Serial(Checked):
@@ -108,6 +109,14 @@ class Board(Checked):
     def app_size(self) -> int:
         """Return the bytes of flash that an application may use."""
         return self.flash_memory.size - self.boot
+
+    @property
+    def second_image(self) -> int:
+        """Return the bytes from `app_origin` to the place of a second image, 0 without room for one."""
+        paged = self.stm32_rom.pages if self.stm32_rom else ()
+        page = max((size for _, size in paged), default=self.flash_memory.page)
+        middle = self.app_origin + self.app_size // 2
+        return max(0, middle // page * page - self.app_origin)
 
 
 def names() -> list[str]:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent
 APP = tuple(ROOT / name for name in ("startup.c", "main.c", "link.c", "frontend.c"))
-BOOT = tuple(ROOT / name for name in ("startup.c", "boot.c", "link.c", "sha256.c"))
+BOOT = tuple(ROOT / name for name in ("startup.c", "boot.c", "link.c", "sha256.c", "sha512.c", "ed25519.c"))
 DIALECTS = {  # what an application that speaks a dialect has besides
     "mlperf": tuple(ROOT / name for name in ("text.c", "mlperf.c")),
 }

@@ -9,8 +9,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define EAR_LINK_VERSION 1u
-#define EAR_LINK_BODY 512u
+#define EAR_LINK_VERSION 2u
+#define EAR_LINK_BODY 520u  // 512 bytes and what names them
 #define EAR_LINK_SLOTS 4u
 
 enum {
@@ -78,9 +78,10 @@ enum {
     EAR_FORGET = 11,        // the states of the model are as after a reset
     EAR_RESET = 10,         // u32 1: stay in the bootloader; answered before the reset
     EAR_ERASE = 16,         // u32 offset in the application area -> u32 offset, u32 bytes of the page there
-    EAR_WRITE = 17,         // u32 offset, words; no answer, trouble shows at VERIFY
-    EAR_VERIFY = 18,        // u32 length of the body -> its SHA-256
-    EAR_COMMIT = 19,        // header; written last, and only when the body matches it
+    EAR_WRITE = 17,         // u32 offset, words; no answer, trouble shows at COMMIT
+    EAR_PAGES = 18,         // u32 offset, u32 bytes -> u32 bytes, u32 CRC-32 of what each page holds of them
+    EAR_COMMIT = 19,        // u32 offset, header; written last, and only when body and signature match it
+    EAR_IMAGES = 20,        // -> ear_images_t, 32 bytes of public key
 };
 
 enum {
@@ -89,7 +90,8 @@ enum {
     EAR_BAD = 2,       // argument out of range
     EAR_MISSING = 3,   // input not loaded
     EAR_FLASH = 4,     // erase or program refused
-    EAR_MISMATCH = 5,  // SHA-256 or header wrong
+    EAR_MISMATCH = 5,  // SHA-256 wrong
+    EAR_FOREIGN = 6,   // signed with another key
 };
 
 typedef struct {
@@ -106,6 +108,13 @@ typedef struct {
     uint32_t stack_bytes, stack_high_water, arena_bytes, arena_high_water, static_bytes;
     uint32_t stack_intact, arena_intact;
 } ear_memory_t;
+
+typedef struct {
+    uint32_t free;     // offset at which a new image overwrites none that runs
+    uint32_t running;  // offset of the image that the next reset starts, all ones without any
+    uint32_t running_bytes;
+    uint32_t second;   // offset of the second image, 0 when there is room for one only
+} ear_images_t;
 
 // Answer `command` with `length` bytes; false when the session ended meanwhile.
 bool ear_answer(ear_link_t *link, uint8_t command, uint8_t status, const void *data, uint32_t length);

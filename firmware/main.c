@@ -1,4 +1,5 @@
 // The application: commands over the link, the front end, the model, results.
+#include "image.h"
 #include "link.h"
 #include "model.h"
 #include "ports/port.h"
@@ -14,6 +15,13 @@ static ear_link_t link;
 
 static void copy(void *to, const void *from, uint32_t length) {
     for (uint32_t i = 0; i < length; i++) ((uint8_t *)to)[i] = ((const uint8_t *)from)[i];
+}
+
+extern const ear_image_t ear_image;  // linker symbol: the header before this application
+
+// An image on trial has answered the host: it stays.
+static void confirm(void) {
+    if (ear_marked(&ear_image.tried)) ear_set_mark(&ear_image.confirmed);
 }
 
 static void info(void) {
@@ -36,7 +44,7 @@ static void info(void) {
     };
     static const char id[] = EAR_BUILD_ID;
     copy(data.build_id, id, sizeof id - 1 < sizeof data.build_id ? sizeof id - 1 : sizeof data.build_id);
-    ear_answer(&link, EAR_INFO, EAR_OK, &data, sizeof data);
+    if (ear_answer(&link, EAR_INFO, EAR_OK, &data, sizeof data)) confirm();
 }
 
 // The inputs arrive in order; they lie in the arena, so a run of the model uses them up.

@@ -15,21 +15,20 @@ static const uint32_t K[64] = {
 static uint32_t turn(uint32_t x, uint32_t n) { return x >> n | x << (32 - n); }
 
 static void block(uint32_t state[8], uint32_t w[16]) {
-    uint32_t s[8];
-    for (uint32_t i = 0; i < 8; i++) s[i] = state[i];
+    uint32_t a = state[0], b = state[1], c = state[2], d = state[3];  // in registers, and not an array
+    uint32_t e = state[4], f = state[5], g = state[6], h = state[7];
     for (uint32_t t = 0; t < 64; t++) {
         if (t >= 16) {
-            uint32_t a = w[(t + 1) & 15], b = w[(t + 14) & 15];
-            w[t & 15] += (turn(a, 7) ^ turn(a, 18) ^ a >> 3) + w[(t + 9) & 15] + (turn(b, 17) ^ turn(b, 19) ^ b >> 10);
+            uint32_t x = w[(t + 1) & 15], y = w[(t + 14) & 15];
+            w[t & 15] += (turn(x, 7) ^ turn(x, 18) ^ x >> 3) + w[(t + 9) & 15] + (turn(y, 17) ^ turn(y, 19) ^ y >> 10);
         }
-        uint32_t e = s[4], a = s[0];
-        uint32_t t1 = s[7] + (turn(e, 6) ^ turn(e, 11) ^ turn(e, 25)) + ((e & s[5]) ^ (~e & s[6])) + K[t] + w[t & 15];
-        uint32_t t2 = (turn(a, 2) ^ turn(a, 13) ^ turn(a, 22)) + ((a & s[1]) ^ (a & s[2]) ^ (s[1] & s[2]));
-        for (uint32_t i = 7; i; i--) s[i] = s[i - 1];
-        s[4] += t1;
-        s[0] = t1 + t2;
+        uint32_t t1 = h + (turn(e, 6) ^ turn(e, 11) ^ turn(e, 25)) + (g ^ (e & (f ^ g))) + K[t] + w[t & 15];
+        uint32_t t2 = (turn(a, 2) ^ turn(a, 13) ^ turn(a, 22)) + ((a & b) | (c & (a | b)));
+        h = g, g = f, f = e, e = d + t1;
+        d = c, c = b, b = a, a = t1 + t2;
     }
-    for (uint32_t i = 0; i < 8; i++) state[i] += s[i];
+    const uint32_t sums[8] = {a, b, c, d, e, f, g, h};
+    for (uint32_t i = 0; i < 8; i++) state[i] += sums[i];
 }
 
 // Byte `i` of the padded message: the message, 0x80, zeros, the length in bits.
@@ -46,9 +45,13 @@ void ear_sha256(const uint8_t *bytes, uint32_t length, uint8_t digest[32]) {
     for (uint32_t at = 0; at < total; at += 64) {
         uint32_t w[16];
         for (uint32_t i = 0; i < 16; i++) {
-            uint32_t word = 0;
-            for (uint32_t j = 0; j < 4; j++) word = word << 8 | padded(bytes, length, at + 4 * i + j, total);
-            w[i] = word;
+            const uint8_t *four = bytes + at + 4 * i;
+            if (at + 64 <= length) {
+                w[i] = (uint32_t)four[0] << 24 | (uint32_t)four[1] << 16 | (uint32_t)four[2] << 8 | four[3];
+                continue;
+            }
+            w[i] = 0;
+            for (uint32_t j = 0; j < 4; j++) w[i] = w[i] << 8 | padded(bytes, length, at + 4 * i + j, total);
         }
         block(state, w);
     }

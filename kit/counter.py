@@ -32,6 +32,7 @@ class Machine(ctypes.Structure):
         ("limit", ctypes.c_uint64),
         ("latched", ctypes.c_uint64),
         ("flash_changes", ctypes.c_uint64),
+        ("flash_ends", ctypes.c_uint64),
         ("block_address", ctypes.c_uint64),
         ("block_bytes", ctypes.c_uint64),
         ("clock_hz", ctypes.c_uint64),

@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 
 from boards.errors import UserError
-from firmware.compiler import image as images
 from kit.link import BODY, PATIENCE, Link, LinkError, NoAnswerError, Wire
 
 if TYPE_CHECKING:
@@ -24,7 +23,6 @@ Progress = Callable[[str, int, int], None]
 INFO, LOAD, INFER, PROFILE = 1, 2, 3, 4
 STREAM_START, STREAM_DATA, STREAM_STOP, STREAM_RESULT = 5, 6, 7, 8
 MEMORY, RESET, FORGET = 9, 10, 11
-ERASE, WRITE, VERIFY, COMMIT = 16, 17, 18, 19
 PIECE = BODY - 8  # payload bytes of a message with one argument
 RESET_PATIENCE = 1.0  # seconds
 WORK_PATIENCE = 120.0  # seconds a real board may compute on one input
@@ -34,6 +32,7 @@ STATUS = {
     3: "has not got its whole input",
     4: "could not erase or program its flash: worn out or write-protected",
     5: "refused the image: it does not match its SHA-256; run `earkit flash` again",
+    6: "refused the image: another key has signed it than the one that its bootloader knows",
 }
 _INFO = struct.Struct("<16I16s")  # ear_info_t
 QEMU_HZ = 31_250_000  # instructions that QEMU runs in a second of its clock, see kit/qemu.py
@@ -113,8 +112,7 @@ class Device:
     ) -> None:
         self.wire, self.origin, self._clock_hz = wire, origin, clock_hz
         self._link = Link(wire)
-        self._link.connect()
-        self._info = self._read_info()
+        self._info = self.greet()
 
     def __enter__(self) -> Device:
         return self
@@ -125,6 +123,11 @@ class Device:
     def close(self) -> None:
         """Give the wire back."""
         self.wire.close()
+
+    def greet(self) -> Info:
+        """Begin a new session, after a reset for instance, and ask the board about itself."""
+        self._link.connect()
+        return self.info()
 
     def info(self) -> Info:
         """Ask the board about itself."""
@@ -142,7 +145,7 @@ class Device:
         """Count one inference of `x`: as a whole first, then once more node by node."""
         total, output = self._infer(x)
         self._load(x)
-        answer = self._call(PROFILE, patience=WORK_PATIENCE)
+        answer = self.call(PROFILE, patience=WORK_PATIENCE)
         overhead = self._work(int.from_bytes(answer[:8], "little"))
         counts = [self._work(int(count)) for count in np.frombuffer(answer[8:], "<u4")]
         per_node = tuple(max(count - overhead, 0) for count in counts)
@@ -171,12 +174,12 @@ class Device:
 
     def memory(self) -> MemoryUse:
         """Return how much RAM the firmware has used so far, and whether the guards around it are whole."""
-        stack, used, arena, touched, static, *intact = _MEMORY.unpack(self._call(MEMORY))
+        stack, used, arena, touched, static, *intact = _MEMORY.unpack(self.call(MEMORY))
         return MemoryUse(stack, used, arena, touched, static, bool(intact[0]), bool(intact[1]))
 
     def forget(self) -> None:
         """Put the model's states back to their first values: the next inference begins a sequence."""
-        self._call(FORGET)
+        self.call(FORGET)
 
     def reset(self, to: Literal["boot", "app"]) -> None:
         """Reset the board into the bootloader or the application and greet it again.
@@ -185,10 +188,8 @@ class Device:
             LinkError: it came up in the other one: there is no valid application.
         """
         with suppress(NoAnswerError):  # the board may be gone before its answer is
-            self._call(RESET, struct.pack("<I", to == "boot"), RESET_PATIENCE)
-        self._link.connect()
-        self._info = self._read_info()
-        if self._info.mode != to:
+            self.call(RESET, struct.pack("<I", to == "boot"), RESET_PATIENCE)
+        if self.greet().mode != to:
             crash = f"; the last one crashed at PC {self._info.fault_pc:#010x}" if self._info.fault_pc else ""
             raise LinkError(
                 f"{self.wire.name} stays in its bootloader: no valid application{crash}; run `earkit flash`"
@@ -200,46 +201,13 @@ class Device:
         What it says of itself when it starts is not among what can be read there.
         """
         with suppress(NoAnswerError):  # the board may be gone before its answer is
-            self._call(RESET, struct.pack("<I", False), RESET_PATIENCE)
+            self.call(RESET, struct.pack("<I", False), RESET_PATIENCE)
         while self.wire.read(RESET_PATIENCE):
             pass
         return self.wire
 
-    def write_image(self, image: bytes, progress: Progress = lambda *_: None) -> None:
-        """Erase, write, verify and commit an application image; the board must be in its bootloader.
-
-        `progress` gets "erase" and "write" with bytes. Interrupted at any point, the bootloader goes on
-        answering and the next try starts afresh: the header that makes an image valid is written last.
-
-        Raises:
-            UserError: the image is damaged or too large, or the flash does not take it.
-        """
-        header, info = images.unpack(image), self.info()
-        if info.mode != "boot":
-            raise UserError(f"{self.wire.name} runs its application: reset it to the bootloader first")
-        if len(image) > info.app_bytes:
-            raise UserError(
-                f"image of {len(image)} bytes, {self.wire.name} holds {info.app_bytes}: shrink the model"
-            )
-        end = 0
-        while end < len(image):
-            offset, page = struct.unpack("<II", self._call(ERASE, struct.pack("<I", end)))
-            if not offset <= end < offset + page:
-                raise LinkError(
-                    f"{self.wire.name} erased {page} bytes at {offset}, not at {end}: flash it again"
-                )
-            end = offset + page
-            progress("erase", min(end, len(image)), len(image))
-        for offset in range(images.HEADER_BYTES, len(image), PIECE):
-            piece = image[offset : offset + PIECE]
-            self._link.send(_request(WRITE, struct.pack("<I", offset) + piece))
-            progress("write", offset + len(piece), len(image))
-        if self._call(VERIFY, struct.pack("<I", header.length)) != header.sha256:
-            raise UserError(f"{self.wire.name}: what was written does not read back: {STATUS[4]}")
-        self._call(COMMIT, image[: images.USED_BYTES])
-
     def _read_info(self) -> Info:
-        answer = self._call(INFO)
+        answer = self.call(INFO)
         if len(answer) != _INFO.size:
             raise LinkError(f"{self.wire.name} runs another firmware version: run `earkit flash`")
         version, mode, *numbers, build_id = _INFO.unpack(answer)
@@ -269,7 +237,7 @@ class Device:
 
     def _infer(self, x: npt.NDArray[Any]) -> tuple[int, Int8]:
         self._load(x)
-        answer = self._call(INFER, patience=WORK_PATIENCE)
+        answer = self.call(INFER, patience=WORK_PATIENCE)
         return self._work(int.from_bytes(answer[:8], "little")), np.frombuffer(answer[8:], np.int8)
 
     def _work(self, count: int) -> int:
@@ -282,7 +250,7 @@ class Device:
         self._front_end()
         if hop_frames < 1:
             raise UserError(f"hop of {hop_frames} frames: needs at least 1")
-        self._call(STREAM_START, struct.pack("<II", hop_frames, features_only))
+        self.call(STREAM_START, struct.pack("<II", hop_frames, features_only))
         sent, stopped = 0, False
         try:
             for chunk in chunks:
@@ -318,8 +286,17 @@ class Device:
         )
         return Result(sample, np.frombuffer(output, np.int8), self._work(count), dropped)
 
-    def _call(self, command: int, arguments: bytes = b"", patience: float = PATIENCE) -> bytes:
+    def call(self, command: int, arguments: bytes = b"", patience: float = PATIENCE) -> bytes:
+        """Send a command and return the data of its answer; UserError when the board refuses it."""
+        self.post(command, arguments)
+        return self.answer(command, patience)
+
+    def post(self, command: int, arguments: bytes = b"") -> None:
+        """Send a command without waiting for an answer."""
         self._link.send(_request(command, arguments))
+
+    def answer(self, command: int, patience: float = PATIENCE) -> bytes:
+        """Return the data of the next answer, which must be that of `command`."""
         return self._data(command, self._link.receive(patience))
 
     def _data(self, command: int, message: bytes) -> bytes:

@@ -1,7 +1,8 @@
-"""Stand-ins shipped for tests: a board in a few lines of Python, and a line with faults."""
+"""Stand-ins shipped for tests: a board in a few lines of Python, a line with faults, one of a given speed."""
 
 from __future__ import annotations
 
+import math
 import random
 import struct
 from collections import deque
@@ -133,3 +134,55 @@ class FaultyWire:
         if draw.random() < faults.noise:
             piece = draw.randbytes(draw.randrange(1, 40)) + piece
         return piece * (2 if draw.random() < faults.repeat else 1)
+
+
+class PacedWire:
+    """Another wire behind a line of `baud` (8N1, both ways at once), in a time of its own: `seconds`.
+
+    The host takes no time; the far end takes what `work` says, the seconds that it has computed so far.
+    """
+
+    live = False
+
+    def __init__(self, wire: link.Wire, baud: int, work: Callable[[], float] = lambda: 0.0) -> None:
+        self.name, self.baud, self.seconds = wire.name, baud, 0.0
+        self._wire, self._work = wire, work
+        self._out: deque[tuple[float, bytes]] = deque()  # (when it has arrived, a frame)
+        self._in: deque[tuple[float, bytes]] = deque()
+        self._out_free = self._in_free = self._far_free = 0.0  # when lines and far end have nothing to do
+
+    def read(self, timeout: float) -> bytes:
+        """Let time pass until something has come, and return it; b"" when nothing is on its way."""
+        while self._out and self._out[0][0] < (self._in[0][0] if self._in else math.inf):
+            self._deliver()
+        if not self._in:
+            return b""
+        self.seconds = max(self.seconds, self._in[0][0])
+        return self._in.popleft()[1]
+
+    def write(self, data: bytes) -> None:
+        """Put `data` on the line behind what is on it."""
+        for frame in _frames(data):
+            self._out_free = max(self._out_free, self.seconds) + self._takes(frame)
+            self._out.append((self._out_free, frame))
+
+    def close(self) -> None:
+        """Give the line back."""
+        self._wire.close()
+
+    def _takes(self, frame: bytes) -> float:
+        return len(frame) * 10 / self.baud
+
+    def _deliver(self) -> None:
+        arrived, frame = self._out.popleft()
+        before = self._work()
+        self._wire.write(frame)
+        said = self._wire.read(0)
+        self._far_free = max(arrived, self._far_free) + self._work() - before
+        for answer in _frames(said):
+            self._in_free = max(self._in_free, self._far_free) + self._takes(answer)
+            self._in.append((self._in_free, answer))
+
+
+def _frames(data: bytes) -> list[bytes]:
+    return [part + b"\0" for part in data.split(b"\0")[:-1]]

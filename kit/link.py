@@ -17,8 +17,8 @@ from typing import Protocol
 
 from boards.errors import UserError
 
-VERSION = 1
-BODY = 512  # most bytes of one message
+VERSION = 2
+BODY = 520  # most bytes of one message
 HELLO, DATA, ACK, PROBE, ECHO = 1, 2, 3, 4, 5
 HEADER = struct.Struct("<BBBB")  # kind, sequence, acknowledge, credit
 PATIENCE = 10.0  # seconds without a frame until a board is called silent
@@ -297,7 +297,8 @@ class Link:
             return False
         if version != VERSION:
             raise LinkError(
-                f"{self.wire.name} speaks link version {version}, this earkit {VERSION}: run `earkit flash`"
+                f"{self.wire.name} speaks link version {version}, this earkit {VERSION}: its bootloader is "
+                "another release's; put the boot.bin of a build there with a programmer or as a USB drive"
             )
         self._greeted, self.mode, self._limit = True, mode, frame.credit
         return True

@@ -218,6 +218,7 @@ def flash(
             "board": made.board.name,
             "build_id": info.build_id,
             "bytes": len(made.image),
+            "fallback": bool(made.second),
             "method": done.method,
             "port": board.wire.name,
         }

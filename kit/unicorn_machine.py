@@ -173,9 +173,9 @@ class UnicornMachine:
             elif self._state.state == counter.BREATHLESS:  # while it rested: it does not hang
                 self._breathe()
                 end = self.instructions + limit
-            elif self.instructions >= end:
+            elif self._state.limit == end:
                 return False
-            elif self.instructions >= breathless:
+            elif self._state.limit == breathless:
                 self._breathe()
 
     def _note_address(self, _core: unicorn.Uc, _access: int, address: int, *_: object) -> bool:

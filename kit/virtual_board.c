@@ -22,7 +22,7 @@ typedef struct {
     uint64_t protected_bytes;  // the bootloader at the start of flash, which the controller refuses to change
     uc_emu_stop_t stop;
     uint64_t instructions, limit, latched;
-    uint64_t flash_changes;
+    uint64_t flash_changes, flash_ends;  // operations; the one that is done by half, when the power goes
     uint64_t block_address, block_bytes;  // the one that was entered last
     uint64_t clock_hz, rested;    // cycles for which the core rested while the microphone ran
     uint64_t heard_since;         // the time at which it was started
@@ -200,17 +200,20 @@ static uint8_t *flash_target(machine_t *machine, uint32_t address, uint32_t size
         return 0;
     }
     machine->flash_changes++;
+    if (machine->flash_ends && machine->flash_changes > machine->flash_ends) return 0;
     return machine->flash + offset;
 }
 
 static void erase(machine_t *machine) {
     uint8_t *page = flash_target(machine, machine->flash_address / PAGE * PAGE, PAGE);
-    for (uint32_t i = 0; page && i < PAGE; i++) page[i] = 0xFF;
+    uint32_t done = machine->flash_changes == machine->flash_ends ? PAGE / 2 : PAGE;
+    for (uint32_t i = 0; page && i < done; i++) page[i] = 0xFF;
 }
 
 static void program(machine_t *machine, uint32_t word) {
     uint8_t *bytes = flash_target(machine, machine->flash_address, 4);
-    for (uint32_t i = 0; bytes && i < 4; i++) bytes[i] &= (uint8_t)(word >> 8 * i);
+    uint32_t done = machine->flash_changes == machine->flash_ends ? 2 : 4;
+    for (uint32_t i = 0; bytes && i < done; i++) bytes[i] &= (uint8_t)(word >> 8 * i);
     machine->flash_address += 4;
 }
 

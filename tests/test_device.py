@@ -19,6 +19,7 @@ from kit import device as devices
 from kit import link
 from kit.device import Device
 from kit.fake_link import FakeLink, Faults, FaultyWire
+from kit.update import write_image
 from kit.virtual import VirtualBoard
 from models import frontend
 from models.frontend import FrontEnd
@@ -179,7 +180,7 @@ def test_bad_inputs_are_refused_before_they_are_sent(board: Device, build: Build
     with pytest.raises(UserError, match="at least 1"):
         list(board.stream([sound(10)], 0))
     with pytest.raises(UserError, match="runs its application"):
-        board.write_image(build.image)
+        write_image(board, build.image)
 
 
 @pytest.mark.parametrize(
@@ -187,7 +188,7 @@ def test_bad_inputs_are_refused_before_they_are_sent(board: Device, build: Build
     [
         (devices.INFER, b"", "whole input"),
         (devices.PROFILE, b"", "whole input"),
-        (devices.ERASE, struct.pack("<I", 0), "does not know"),
+        (16, struct.pack("<I", 0), "does not know"),
         (99, b"", "does not know"),
         (devices.STREAM_START, b"\1", "out of range"),
         (devices.STREAM_START, struct.pack("<II", 0, 0), "out of range"),
@@ -195,7 +196,7 @@ def test_bad_inputs_are_refused_before_they_are_sent(board: Device, build: Build
 )
 def test_the_board_refuses_nonsense(board: Device, command: int, arguments: bytes, says: str) -> None:
     with pytest.raises(UserError, match=says):
-        board._call(command, arguments)
+        board.call(command, arguments)
 
 
 def test_the_board_survives_hostile_commands(board: Device, build: Build) -> None:

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 import boards
 import firmware
 from boards.errors import UserError
-from firmware.compiler import image, link_script, toolchain
+from firmware.compiler import image, link_script, signing, toolchain
 from firmware.compiler.elf import Elf
-from kit import device
+from kit import device, update
 from kit.virtual import VirtualBoard
 
 RUNTIME_LIMIT = 6 * 1024  # bytes of application without model and front end, on the M4
@@ -68,7 +68,7 @@ COMPILERS = [
 @settings(max_examples=50, deadline=None)
 @given(body=st.binary(min_size=1, max_size=3000), name=st.text("0123456789abcdef", min_size=1, max_size=16))
 def test_an_image_is_unpacked_as_it_was_packed(body: bytes, name: str) -> None:
-    packed = image.pack(body, name)
+    packed = image.pack(body, name, 0x8000)
     header = image.unpack(packed)
     assert packed[image.HEADER_BYTES :][: len(body)] == body
     assert len(packed) == image.HEADER_BYTES + header.length
@@ -86,12 +86,8 @@ def test_nothing_else_is_an_image(data: bytes) -> None:
 
 
 def test_an_image_of_another_version_is_named() -> None:
-    packed = bytearray(image.pack(b"body", "id"))
+    packed = bytearray(image.pack(b"body", "id", 0))
     packed[4] = 9
-    import zlib
-
-    fields = bytes(packed[: image.FIELDS.size])
-    packed[image.FIELDS.size : image.USED_BYTES] = struct.pack("<I", zlib.crc32(fields))
     with pytest.raises(UserError, match="version 9"):
         image.unpack(bytes(packed))
 
@@ -99,7 +95,7 @@ def test_an_image_of_another_version_is_named() -> None:
 @pytest.mark.parametrize("name", ["", "x" * 17, "ü"])
 def test_a_build_id_has_its_bounds(name: str) -> None:
     with pytest.raises(ValueError, match=r"build id|ascii"):
-        image.pack(b"body", name)
+        image.pack(b"body", name, 0)
 
 
 def stand_in(folder: Path, board: boards.Board, kind: toolchain.Toolchain) -> tuple[bytes, bytes, Elf]:
@@ -112,6 +108,8 @@ def stand_in(folder: Path, board: boards.Board, kind: toolchain.Toolchain) -> tu
         inputs = (*sources, firmware.port(board.port))
         script = link_script.script(board, "boot" if which == "boot" else "app")
         includes, defines = (folder, firmware.ROOT), board.defines
+        if which == "boot":
+            defines = {**defines, **signing.defines(signing.public())}
         toolchain.compile(inputs, includes, board, script, out, "s", defines=defines, toolchain=kind)
         found.append(Elf(out.read_bytes()))
     boot, app = found
@@ -133,7 +131,7 @@ def test_every_board_builds_small_and_runs(name: str, kind: toolchain.Toolchain,
     assert {part.name for part in used} >= {".stack", ".bss"}
     if board.emulator != "unicorn":
         return
-    content = boot.ljust(boards.BOOT_BYTES, b"\xff") + image.pack(app, "stand-in")
+    content = boot.ljust(boards.BOOT_BYTES, b"\xff") + image.pack(app, "stand-in", board.app_origin)
     with device.Device(VirtualBoard(board, content)) as running:
         import numpy as np
 
@@ -179,8 +177,10 @@ def test_the_python_and_c_headers_name_the_same_numbers() -> None:
         "STREAM_STOP",
         "STREAM_RESULT",
     )
-    for name in (*names, "MEMORY", "RESET", "ERASE", "WRITE", "VERIFY", "COMMIT"):
+    for name in (*names, "MEMORY", "RESET"):
         assert f"EAR_{name} = {getattr(device, name)}," in text
+    for name in ("ERASE", "WRITE", "PAGES", "COMMIT", "IMAGES"):
+        assert f"EAR_{name} = {getattr(update, name)}," in text
     fields = {field.name for field in dataclasses.fields(device.Info)}
     for name in fields - {"mode", "build_id"}:
         assert name in text
@@ -194,7 +194,8 @@ def test_a_crash_under_qemu_names_its_place(tmp_path: Path, monkeypatch: pytest.
     text = MODEL_C.replace("memory[7 - i]", "*(volatile int8_t *)0x4F000000u")
     monkeypatch.setattr("test_firmware.MODEL_C", text)
     boot, app, _ = stand_in(tmp_path, board, "zig")
-    wire = VirtualBoard(board, boot.ljust(boards.BOOT_BYTES, b"\xff") + image.pack(app, "crash"))
+    content = boot.ljust(boards.BOOT_BYTES, b"\xff") + image.pack(app, "crash", board.app_origin)
+    wire = VirtualBoard(board, content)
     with device.Device(wire) as running:
         with pytest.raises(UserError, match=r"crashed at PC 0x0000\w{4}, address 0x4f000000"):
             running.infer(np.zeros(8, np.int8))

@@ -19,7 +19,8 @@ from kit import flash
 from kit.device import Device
 from kit.fake_link import Faults, FaultyWire
 from kit.flash import serial
-from kit.link import GoneError, LinkError
+from kit.link import LinkError
+from kit.update import COMMIT, ERASE, PAGES, PIECE, WRITE, write_image
 from kit.virtual import VirtualBoard
 
 
@@ -35,6 +36,21 @@ def build(whole: Build, tmp_path: Path) -> Build:
     return dataclasses.replace(whole, path=tmp_path / "build")
 
 
+def renamed(build: Build, name: str) -> Build:
+    """Return the build with another id of 16 characters, signed again."""
+
+    def image(old: bytes, offset: int) -> bytes:
+        body = old[images.HEADER_BYTES :].replace(build.build_id.encode(), name.encode())
+        return images.pack(body, name, build.board.app_origin + offset)
+
+    return dataclasses.replace(
+        build,
+        build_id=name,
+        image=image(build.image, 0),
+        second=image(build.second, build.board.second_image),
+    )
+
+
 def empty_board(build: Build) -> VirtualBoard:
     return VirtualBoard(build.board, b"", boot=build.boot)
 
@@ -42,7 +58,7 @@ def empty_board(build: Build) -> VirtualBoard:
 def test_the_verb_flashes_and_the_board_remembers(build: Build) -> None:
     seen: list[tuple[str, int, int]] = []
     flash.flash(build, None, lambda *step: seen.append(step))
-    assert {stage for stage, _, _ in seen} == {"erase", "write"}
+    assert {stage for stage, _, _ in seen} == {"write"}
     assert all(0 < done <= total == len(build.image) for _, done, total in seen)
     assert seen[-1] == ("write", len(build.image), len(build.image))
     assert (build.path / serial.FLASH_FILE).stat().st_size == build.board.flash_memory.size
@@ -54,10 +70,7 @@ def test_the_verb_flashes_and_the_board_remembers(build: Build) -> None:
 
 def test_open_flashes_a_virtual_board_that_runs_something_else(build: Build) -> None:
     flash.flash(build, None)
-    body = build.image[images.HEADER_BYTES :].replace(build.build_id.encode(), b"another-build-id")
-    other = dataclasses.replace(
-        build, build_id="another-build-id", image=images.pack(body, "another-build-id")
-    )
+    other = renamed(build, "another-build-id")
     with devices.open(other, None) as device:
         assert device.info().build_id == "another-build-id"
 
@@ -68,11 +81,10 @@ def test_a_virtual_board_has_no_port(build: Build) -> None:
 
 
 def test_a_dead_application_is_replaced(build: Build) -> None:
-    dead = images.pack(
-        struct.pack("<II", 0x2000_1000, build.board.app_origin + 0x209) + b"\x00\xde" * 8, "dead"
-    )
+    origin = build.board.app_origin
+    dead = images.pack(struct.pack("<II", 0x2000_1000, origin + 0x209) + b"\x00\xde" * 8, "dead", origin)
     with Device(VirtualBoard(build.board, build.path / serial.FLASH_FILE, boot=build.boot)) as device:
-        device.write_image(dead)
+        write_image(device, dead)
     with pytest.raises(UserError, match="crashed"):
         Device(VirtualBoard(build.board, build.path / serial.FLASH_FILE))
     with devices.open(build, None) as device:
@@ -90,7 +102,7 @@ def test_an_empty_board_stays_in_its_bootloader(build: Build) -> None:
 def test_stay_and_boot_pin(build: Build) -> None:
     wire = empty_board(build)
     with Device(wire) as device:
-        device.write_image(build.image)
+        write_image(device, build.image)
         device.reset("app")
         device.reset("boot")
         device.reset("boot")
@@ -103,36 +115,15 @@ def test_stay_and_boot_pin(build: Build) -> None:
         assert Device(wire).info().mode == "app"
 
 
-@pytest.mark.parametrize("part", [0.0, 0.02, 0.1, 0.5, 0.9, 0.99, 0.997])
-def test_an_update_cut_off_anywhere_can_be_done_again(build: Build, part: float) -> None:
-    wire = empty_board(build)
-    Device(wire).write_image(build.image)  # an old application is there
-    wire.power_cycle()
-    Device(wire).reset("boot")
-    with pytest.raises(GoneError, match="went away"):
-        Device(FaultyWire(wire, Faults(cut_after=int(part * len(build.image)) + 60), 0)).write_image(
-            build.image
-        )
-    wire.power_cycle()
-    device = Device(wire)
-    mode = device.info().mode
-    assert mode == ("app" if part == 0.0 else "boot")  # nothing was erased yet, or nothing is valid any more
-    if mode == "app":
-        device.reset("boot")
-    device.write_image(build.image)
-    device.reset("app")
-    assert device.info().build_id == build.build_id
-
-
 def test_flashing_over_a_bad_line(build: Build) -> None:
     wire = FaultyWire(empty_board(build), Faults(loss=0.05, damage=0.05, repeat=0.05, noise=0.05), 4)
     with Device(wire) as device:
-        device.write_image(build.image)
+        write_image(device, build.image)
         device.reset("app")
         assert device.info().build_id == build.build_id
 
 
-@pytest.mark.parametrize("place", [0, 4, 8, 12, 44, 60, images.HEADER_BYTES, -1])
+@pytest.mark.parametrize("place", [0, 4, 8, 12, 16, 60, 70, 130, images.HEADER_BYTES, -1])
 def test_a_damaged_image_is_refused_before_anything_is_erased(build: Build, place: int) -> None:
     damaged = bytearray(build.image)
     damaged[place] ^= 1
@@ -140,21 +131,23 @@ def test_a_damaged_image_is_refused_before_anything_is_erased(build: Build, plac
     with Device(wire) as device:
         before = wire.flash_contents()
         with pytest.raises(UserError, match=r"image"):
-            device.write_image(bytes(damaged))
+            write_image(device, bytes(damaged))
         assert wire.flash_contents() == before
 
 
 def test_the_bootloader_itself_refuses_a_wrong_sha256(build: Build) -> None:
-    other = images.pack(build.image[images.HEADER_BYTES :][::-1], build.build_id)
-    for header in (
-        other[: images.USED_BYTES],
-        bytes(images.USED_BYTES),
-        build.image[: images.USED_BYTES - 1] + b"x",
+    header = build.image[: images.USED_BYTES]
+    other = images.pack(build.image[images.HEADER_BYTES :][::-1], build.build_id, build.board.app_origin)
+    for wrong, says in (
+        (other[: images.USED_BYTES], "does not match its SHA-256"),
+        (bytes(images.USED_BYTES), "out of range"),
+        (header[:70] + bytes([header[70] ^ 1]) + header[71:], "another key has signed"),
+        (header[:50] + b"x" + header[51:], "another key has signed"),
     ):
         with Device(empty_board(build)) as device:
             write_body(device, build)
-            with pytest.raises(UserError, match="does not match its SHA-256"):
-                device._call(devices.COMMIT, header)
+            with pytest.raises(UserError, match=says):
+                device.call(COMMIT, bytes(4) + wrong)
             with pytest.raises(LinkError, match="no valid application"):
                 device.reset("app")
 
@@ -162,10 +155,9 @@ def test_the_bootloader_itself_refuses_a_wrong_sha256(build: Build) -> None:
 def write_body(device: Device, build: Build) -> None:
     end = 0
     while end < len(build.image):
-        end = sum(struct.unpack("<II", device._call(devices.ERASE, struct.pack("<I", end))))
-    for offset in range(images.HEADER_BYTES, len(build.image), devices.PIECE):
-        piece = build.image[offset : offset + devices.PIECE]
-        device._link.send(devices._request(devices.WRITE, struct.pack("<I", offset) + piece))
+        end = sum(struct.unpack("<II", device.call(ERASE, struct.pack("<I", end))))
+    for offset in range(images.HEADER_BYTES, len(build.image), PIECE):
+        device.post(WRITE, struct.pack("<I", offset) + build.image[offset : offset + PIECE])
 
 
 def test_a_flipped_bit_in_flash_keeps_the_application_from_starting(build: Build) -> None:
@@ -175,30 +167,39 @@ def test_a_flipped_bit_in_flash_keeps_the_application_from_starting(build: Build
         assert device.info().mode == "boot"
 
 
-def test_the_bootloader_computes_sha256(build: Build) -> None:
-    import hashlib
+def test_the_bootloader_tells_what_its_pages_hold(build: Build) -> None:
+    import zlib
 
-    data = np.random.default_rng(0).bytes(1000)
-    content = build.boot.ljust(boards.BOOT_BYTES + images.HEADER_BYTES, b"\xff") + data
+    data = np.random.default_rng(0).bytes(5000)
+    content = build.boot.ljust(boards.BOOT_BYTES, b"\xff") + data
     with Device(VirtualBoard(build.board, content)) as device:
-        for length in (*range(130), 500, 1000):
-            digest = device._call(devices.VERIFY, struct.pack("<I", length))
-            assert digest == hashlib.sha256(data[:length]).digest()
+        for start, length in ((0, 5000), (100, 300), (4000, 200), (4096, 904), (0, 0)):
+            answer = device.call(PAGES, struct.pack("<II", start, length))
+            found = list(struct.iter_unpack("<II", answer))
+            ends = (
+                [min(start + length, 4096), start + length]
+                if start < 4096 < start + length
+                else [start + length]
+            )
+            pieces = [data[at:end] for at, end in zip([start, *ends], ends, strict=False) if end > at]
+            assert found == [(len(piece), zlib.crc32(piece)) for piece in pieces]
 
 
 @pytest.mark.parametrize(
     ("command", "arguments", "says"),
     [
-        (devices.ERASE, struct.pack("<I", 2**31), "out of range"),
-        (devices.ERASE, b"\0", "out of range"),
-        (devices.VERIFY, struct.pack("<I", 2**32 - 1), "out of range"),
-        (devices.COMMIT, b"\0" * 10, "out of range"),
+        (ERASE, struct.pack("<I", 2**31), "out of range"),
+        (ERASE, b"\0", "out of range"),
+        (PAGES, struct.pack("<II", 0, 2**32 - 1), "out of range"),
+        (PAGES, struct.pack("<II", 2**32 - 1, 1), "out of range"),
+        (COMMIT, b"\0" * 10, "out of range"),
+        (COMMIT, b"\xff" * 200, "out of range"),
         (devices.INFER, b"", "does not know"),
     ],
 )
 def test_the_bootloader_refuses_nonsense(build: Build, command: int, arguments: bytes, says: str) -> None:
     with Device(empty_board(build)) as device, pytest.raises(UserError, match=says):
-        device._call(command, arguments)
+        device.call(command, arguments)
 
 
 @pytest.mark.parametrize("offset", [0, 511, 514, 2**32 - 4, 2**31])
@@ -206,15 +207,15 @@ def test_the_bootloader_writes_nowhere_else(build: Build, offset: int) -> None:
     wire = empty_board(build)
     with Device(wire) as device:
         before = wire.flash_contents()
-        device._link.send(devices._request(devices.WRITE, struct.pack("<I", offset) + bytes(8)))
+        device.post(WRITE, struct.pack("<I", offset) + bytes(8))
         device.info()
         assert wire.flash_contents() == before
 
 
 def test_an_image_too_large_is_refused(build: Build) -> None:
-    huge = images.pack(bytes(build.board.app_size), "huge")
+    huge = images.pack(bytes(build.board.app_size), "huge", build.board.app_origin)
     with Device(empty_board(build)) as device, pytest.raises(UserError, match=r"image of \d+ bytes"):
-        device.write_image(huge)
+        write_image(device, huge)
 
 
 def test_a_real_board_with_another_build_is_not_flashed_unasked(

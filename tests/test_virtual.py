@@ -17,6 +17,7 @@ from firmware.compiler.build import Build, load
 from kit import unicorn_machine
 from kit.device import Device
 from kit.unicorn_machine import UnicornMachine
+from kit.update import write_image
 from kit.virtual import VirtualBoard
 
 M4 = boards.load("virtual-m4")
@@ -196,7 +197,7 @@ def test_the_bootloader_leaves_half_of_its_place(name: str, boot_of: dict[str, b
 def test_flash_lasts_in_its_file(tmp_path: Path, build: Build) -> None:
     file = tmp_path / "board.flash"
     with Device(VirtualBoard(build.board, file, boot=build.boot)) as device:
-        device.write_image(build.image)
+        write_image(device, build.image)
     with Device(VirtualBoard(build.board, file)) as device:
         assert device.info().build_id == build.build_id
     assert [path.name for path in tmp_path.iterdir()] == ["board.flash"]
@@ -206,8 +207,8 @@ def test_two_boards_on_one_file_leave_a_whole_one(tmp_path: Path, build: Build) 
     file = tmp_path / "board.flash"
     one = Device(VirtualBoard(build.board, file, boot=build.boot))
     two = Device(VirtualBoard(build.board, file, boot=build.boot))
-    one.write_image(build.image)
-    two.write_image(build.image)
+    write_image(one, build.image)
+    write_image(two, build.image)
     one.close()
     two.close()
     with Device(VirtualBoard(build.board, file)) as device:
@@ -222,7 +223,7 @@ def test_a_place_that_cannot_be_written_does_not_stop_the_board(
 
     monkeypatch.setattr(atomic, "write", refuse)
     with Device(VirtualBoard(build.board, tmp_path / "board.flash", boot=build.boot)) as device:
-        device.write_image(build.image)
+        write_image(device, build.image)
         device.reset("app")
         assert device.info().build_id == build.build_id
     assert list(tmp_path.iterdir()) == []

@@ -18,7 +18,17 @@ import firmware
 from boards import Board, atomic
 from boards import load as load_board
 from boards.errors import UserError
-from firmware.compiler import dialects, emit, image, link_script, passes, read_tflite, toolchain, weights
+from firmware.compiler import (
+    dialects,
+    emit,
+    image,
+    link_script,
+    passes,
+    read_tflite,
+    signing,
+    toolchain,
+    weights,
+)
 from firmware.compiler.dialects import Dialect
 from firmware.compiler.elf import Elf
 from firmware.compiler.fit import check_fits, copied, explain_overflow, regions, sizes
@@ -31,8 +41,12 @@ from firmware.compiler.toolchain import Toolchain
 from firmware.compiler.toolchain import unit as unit_of
 from firmware.compiler.toolchain import version as compiler_version
 
-SCHEMA = 2
-FILES = ("model.tflite", "model.c", "model.h", "firmware.elf", "firmware.bin", "boot.elf", "boot.bin")
+SCHEMA = 3
+SECOND = "firmware-b.bin"  # the application linked for its second place; empty when only one fits
+FILES = (
+    *("model.tflite", "model.c", "model.h", "firmware.elf", "firmware.bin", SECOND),
+    *("boot.elf", "boot.bin"),
+)
 FIELDS: Mapping[str, Any] = {  # of build.json, that are read again, with their types
     "name": str,
     "board": str,
@@ -60,6 +74,7 @@ class Build:
     labels: tuple[str, ...]  # of the classes, or the names of a regression's targets
     task: str | None  # of the bundle
     image: bytes  # the application, with its header
+    second: bytes  # the same for its second place in flash, b"" when only one fits
     boot: bytes  # the bootloader
     build_id: str  # 16 hexadecimal digits
     sizes: dict[str, Any]  # the object of `compile --json`
@@ -170,6 +185,7 @@ def _read(
         labels=tuple(record["labels"]),
         task=record.get("task"),
         image=(path / "firmware.bin").read_bytes(),
+        second=(path / SECOND).read_bytes(),
         boot=(path / "boot.bin").read_bytes(),
         build_id=record["build_id"],
         sizes=record["sizes"],
@@ -233,17 +249,21 @@ def _compile(
         (made / "dialect.h").write_text(told, encoding="ascii")
         sources += firmware.DIALECTS[spoken.name]
     with explain_overflow(graph, planned, board):
-        toolchain.compile(
-            sources,
-            includes,
-            board,
-            link_script.script(board, "app", copied(graph, planned, board)),
-            made / "firmware.elf",
-            "s",
-            objects=(model, *(constants for _ in apart)),
-            defines={**board.defines, **({"EAR_DIALECT": "1"} if spoken else {})},
-            toolchain=kind,
-        )
+        for offset, name in _places(board).items():
+            script = link_script.script(board, "app", copied(graph, planned, board), offset=offset)
+            toolchain.compile(
+                sources,
+                includes,
+                board,
+                script,
+                made / f"{name}.elf",
+                "s",
+                objects=(model, *(constants for _ in apart)),
+                defines={**board.defines, **({"EAR_DIALECT": "1"} if spoken else {})},
+                toolchain=kind,
+            )
+            if image.HEADER_BYTES + len(_body(made / f"{name}.elf", board, offset)) > board.second_image:
+                break
     for path in (model, constants, made / weights.BINARY, made / "dialect.h", *apart):
         path.unlink(missing_ok=True)
 
@@ -252,7 +272,8 @@ def _boot(out: Path, board: Board, kind: Toolchain) -> None:
     """Write the board's bootloader to `out`, compiling it only when its sources, flags or board changed."""
     script = link_script.script(board, "boot")
     sources = (*firmware.BOOT, firmware.port(board.port))
-    parts = [script, compiler_version(kind), *toolchain.core_flags(board, kind), str(board.defines)]
+    defines = {**board.defines, **signing.defines(signing.public())}
+    parts = [script, compiler_version(kind), *toolchain.core_flags(board, kind), str(defines)]
     key = hashlib.sha256("\n".join(parts).encode())
     for path in firmware.sources():
         if path.relative_to(firmware.ROOT).parts[0] != "kernels":
@@ -261,7 +282,7 @@ def _boot(out: Path, board: Board, kind: Toolchain) -> None:
     if not cached.exists():
         with atomic.replacing(cached) as partial:
             toolchain.compile(
-                sources, (firmware.ROOT,), board, script, partial, "s", defines=board.defines, toolchain=kind
+                sources, (firmware.ROOT,), board, script, partial, "s", defines=defines, toolchain=kind
             )
     shutil.copyfile(cached, out)
 
@@ -271,9 +292,23 @@ def _write_c(folder: Path, text: str, header: str) -> None:
     (folder / "model.h").write_text(header, encoding="ascii")
 
 
+def _places(board: Board) -> dict[int, str]:
+    """Return where an application may lie, as offset → stem of its files."""
+    return {0: "firmware", **({board.second_image: "firmware-b"} if board.second_image else {})}
+
+
+def _body(elf: Path, board: Board, offset: int) -> bytes:
+    return Elf(elf.read_bytes()).image(board.app_origin + offset + image.HEADER_BYTES)
+
+
 def _write_images(made: Path, board: Board, build_id: str) -> None:
-    body = Elf((made / "firmware.elf").read_bytes()).image(board.app_origin + image.HEADER_BYTES)
-    (made / "firmware.bin").write_bytes(image.pack(body, build_id))
+    (made / SECOND).write_bytes(b"")
+    for offset, name in _places(board).items():
+        elf = made / f"{name}.elf"
+        if elf.exists():
+            packed = image.pack(_body(elf, board, offset), build_id, board.app_origin + offset)
+            (made / f"{name}.bin").write_bytes(packed)
+    (made / "firmware-b.elf").unlink(missing_ok=True)
     (made / "boot.bin").write_bytes(Elf((made / "boot.elf").read_bytes()).image(board.flash_memory.origin))
 
 

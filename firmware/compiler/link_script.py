@@ -33,7 +33,9 @@ ear_handover = {handover:#010x};
 ear_flash_origin = {flash_origin:#010x};
 ear_app_origin = {app_origin:#010x};
 ear_app_bytes = {app_bytes:#x};
+ear_app_second = {app_second:#x};
 ear_vectors = ORIGIN(FLASH);
+ear_image = {image:#010x};
 SECTIONS
 {{
     .vectors : {{ {first}KEEP(*(.vectors)) KEEP(*(.interrupts)){behind} }} > FLASH :flash
@@ -53,15 +55,17 @@ SECTIONS
 """
 
 
-def script(board: Board, which: Literal["boot", "app"], copied: Sequence[str] = ()) -> str:
+def script(
+    board: Board, which: Literal["boot", "app"], copied: Sequence[str] = (), *, offset: int = 0
+) -> str:
     """Return the linker script of the bootloader or of the application of `board`.
 
     The bootloader starts flash; the application's vector table follows its header of HEADER_BYTES at
-    `board.app_origin`. The stack lies at the bottom of RAM: an overflow leaves RAM and faults instead of
-    spoiling data. What a chip's ROM wants in the bootloader lies in .rom_first, before the vectors, or in
-    .rom_behind. `copied` are constants of model.c that move to RAM at start. Symbols for the C side:
-    ear_stack_limit/top, ear_data_start/end/load, ear_bss_start/end, ear_handover, ear_vectors,
-    ear_flash_origin, ear_app_origin, ear_app_bytes.
+    `board.app_origin` + `offset`. The stack lies at the bottom of RAM: an overflow leaves RAM and faults
+    instead of spoiling data. What a chip's ROM wants in the bootloader lies in .rom_first, before the
+    vectors, or in .rom_behind. `copied` are constants of model.c that move to RAM at start. Symbols for the
+    C side: ear_stack_limit/top, ear_data_start/end/load, ear_bss_start/end, ear_handover, ear_vectors,
+    ear_image, ear_flash_origin, ear_app_origin, ear_app_bytes, ear_app_second.
     """
     flash, ram = board.flash_memory, board.ram_memory
     boot = which == "boot"
@@ -69,14 +73,16 @@ def script(board: Board, which: Literal["boot", "app"], copied: Sequence[str] = 
     return _SCRIPT.format(
         title=board.title,
         which="bootloader" if boot else "application",
-        flash=flash.origin if boot else board.app_origin + HEADER_BYTES,
-        flash_bytes=board.boot if boot else board.app_size - HEADER_BYTES,
+        flash=flash.origin if boot else board.app_origin + offset + HEADER_BYTES,
+        flash_bytes=board.boot if boot else board.app_size - offset - HEADER_BYTES,
         ram=ram.origin,
         ram_bytes=ram.size - HANDOVER_BYTES,
         handover=ram.origin + ram.size - HANDOVER_BYTES,
         flash_origin=flash.origin,
         app_origin=board.app_origin,
         app_bytes=board.app_size,
+        app_second=board.second_image,
+        image=board.app_origin + offset,
         stack=board.stack,
         first="KEEP(*(.rom_first)) " if boot else "",
         behind=" KEEP(*(.rom_behind))" if boot else "",

@@ -10,6 +10,7 @@ typedef struct {
     uint32_t magic;    // EAR_STAY, EAR_FAULT or anything else
     uint32_t pc;       // of the fault
     uint32_t address;  // of the fault, 0 when the core does not tell
+    uint32_t started;  // address of the image that the bootloader has started last
 } ear_handover_t;
 extern volatile ear_handover_t ear_handover;
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from boards.errors import UserError
 from kit.device import Device, Progress
 from kit.serial_port import SerialWire
+from kit.update import write_image
 from kit.virtual import VirtualBoard
 
 if TYPE_CHECKING:
@@ -62,15 +63,29 @@ def update(device: Device, build: Build, progress: Progress) -> None:
     """Write the application of `build` over an open link and start it.
 
     Raises:
-        UserError: the board refuses the image, or runs something else afterwards.
+        UserError: the board refuses the image, or the new one does not answer and the old one runs again.
     """
     if device.info().mode != "boot":
         device.reset("boot")
-    device.write_image(build.image, progress)
+    kept = write_image(device, build.image, progress, second=build.second)
     if isinstance(device.wire, VirtualBoard):
         device.wire.release_boot_pin()
-    device.reset("app")
+    try:
+        device.reset("app")
+    except UserError as error:
+        cure = _fall_back(device) if kept else "there was no room to keep an old one: flash another build"
+        raise UserError(
+            f"{device.wire.name}: build {build.build_id} was written but does not answer ({error}); {cure}"
+        ) from None
     if (runs := device.info().build_id) != build.build_id:
         raise UserError(
-            f"{device.wire.name} runs build {runs} after flashing {build.build_id}: flash it again"
+            f"{device.wire.name} runs build {runs} after flashing {build.build_id}, which did not answer"
         )
+
+
+def _fall_back(device: Device) -> str:
+    """Reset a board whose new image does not answer, where we can; return what runs then, or what to do."""
+    if not isinstance(device.wire, VirtualBoard):
+        return "reset the board: it will start the old one again"
+    device.wire.power_cycle()
+    return f"build {device.greet().build_id} runs again"

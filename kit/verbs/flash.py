@@ -36,5 +36,7 @@ def run(args: Namespace) -> int:
     if args.json:
         terminal.json_object(record)
     else:
-        print(f"{record['board']}: {record['bytes']:,} bytes verified, build {record['build_id']} runs")
+        alone = "" if record["fallback"] else "; no room for two images: there is no old one to fall back to"
+        runs = f"build {record['build_id']} runs{alone}"
+        print(f"{record['board']}: {record['bytes']:,} bytes verified, {runs}")
     return 0
