@@ -199,8 +199,12 @@ class Rom:
         deadline = time.monotonic() + SYNCHRONISE + TRIES * self._pad
         while time.monotonic() < deadline:
             self._drain(QUIET)
-            self._port.write(NO_COMMAND)
-            if self._read(1, ANSWER / 2) == NACK and not self._drain(QUIET):
+            answer = b""
+            for byte in NO_COMMAND:  # when the first is refused, it was taken for the end of a command
+                if not answer:
+                    self._port.write(bytes((byte,)))
+                    answer = self._read(1, ANSWER / 4)
+            if answer == NACK and not self._drain(QUIET):
                 return
             self._port.write(NO_COMMAND * (LONGEST // 2))  # ends a command that still waits for bytes
             time.sleep(self._pad)
