@@ -76,6 +76,8 @@ enum {
     EAR_STREAM_RESULT = 8,  // unasked: u32 samples taken, u32 dropped, u64 count, output or features
     EAR_MEMORY = 9,         // -> ear_memory_t
     EAR_FORGET = 11,        // the states of the model are as after a reset
+    EAR_CHECK = 14,         // ear_watch_t each, by rising node -> u32 CRC of each; an inference of the loaded input
+    EAR_SPIN = 15,          // u32 counts -> u64 counts: waits so long by its own counter
     EAR_RESET = 10,         // u32 1: stay in the bootloader; answered before the reset
     EAR_ERASE = 16,         // u32 offset in the application area -> u32 offset, u32 bytes of the page there
     EAR_WRITE = 17,         // u32 offset, words; no answer, trouble shows at COMMIT
@@ -115,6 +117,10 @@ typedef struct {
     uint32_t running_bytes;
     uint32_t second;   // offset of the second image, 0 when there is room for one only
 } ear_images_t;
+// Bytes that node `node` of the model has just made, counted through the arenas and then the states.
+typedef struct {
+    uint32_t node, offset, bytes;
+} ear_watch_t;
 
 // Answer `command` with `length` bytes; false when the session ended meanwhile.
 bool ear_answer(ear_link_t *link, uint8_t command, uint8_t status, const void *data, uint32_t length);

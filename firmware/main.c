@@ -123,6 +123,36 @@ static void profile(void) {
     ear_answer_parts(&link, EAR_PROFILE, parts, 2);
 }
 
+static const ear_watch_t *watched;
+static uint32_t to_watch, seen;
+
+static void watch(uint32_t node) {
+    for (; seen < to_watch && watched[seen].node < node; seen++) {
+        const uint8_t *at = ear_at(watched[seen].offset, watched[seen].bytes);
+        marks[seen] = at ? ear_crc32(0, at, watched[seen].bytes) : 0;
+    }
+}
+
+static void check(const uint32_t *arguments, uint32_t length) {
+    watched = (const ear_watch_t *)(const void *)arguments;
+    to_watch = length / sizeof *watched;
+    seen = 0;
+    bool whole = take_input(), fits = to_watch <= EAR_NODES + 1;
+    if (!whole || !fits) {
+        ear_answer(&link, EAR_CHECK, fits ? EAR_MISSING : EAR_BAD, 0, 0);
+        return;
+    }
+    ear_model_invoke(watch);
+    ear_answer(&link, EAR_CHECK, EAR_OK, marks, seen * (uint32_t)sizeof *marks);
+}
+
+static void spin(uint32_t counts) {
+    uint64_t start = port_counter(), taken;
+    do taken = port_counter() - start;
+    while (taken < counts);
+    ear_answer(&link, EAR_SPIN, EAR_OK, &taken, sizeof taken);
+}
+
 #if EAR_FRONTEND
 _Static_assert(EAR_FE_HOP <= EAR_FE_WINDOW, "frames must touch");
 _Static_assert(EAR_FE_FRAMES * EAR_FE_FEATURES == EAR_INPUT_BYTES, "features must fill the input");
@@ -225,6 +255,7 @@ static void reset(uint32_t to_boot) {
 static uint32_t least(uint8_t command) {
     switch (command) {
         case EAR_LOAD:
+        case EAR_SPIN:
         case EAR_STREAM_DATA:
         case EAR_RESET: return 4;
         case EAR_STREAM_START: return 8;
@@ -251,6 +282,8 @@ static void obey(const uint8_t *message, uint32_t length) {
 #endif
         case EAR_MEMORY: memory(); break;
         case EAR_FORGET: forget(); break;
+        case EAR_CHECK: check(arguments, length - 4); break;
+        case EAR_SPIN: spin(arguments[0]); break;
         case EAR_RESET: reset(arguments[0]); break;
         default: ear_answer(&link, command, EAR_UNKNOWN, 0, 0);
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -23,6 +23,7 @@ Progress = Callable[[str, int, int], None]
 INFO, LOAD, INFER, PROFILE = 1, 2, 3, 4
 STREAM_START, STREAM_DATA, STREAM_STOP, STREAM_RESULT = 5, 6, 7, 8
 MEMORY, RESET, FORGET = 9, 10, 11
+CHECK, SPIN = 14, 15
 PIECE = BODY - 8  # payload bytes of a message with one argument
 RESET_PATIENCE = 1.0  # seconds
 WORK_PATIENCE = 120.0  # seconds a real board may compute on one input
@@ -37,6 +38,8 @@ STATUS = {
 _INFO = struct.Struct("<16I16s")  # ear_info_t
 QEMU_HZ = 31_250_000  # instructions that QEMU runs in a second of its clock, see kit/qemu.py
 UNIT_AT = 8  # of the numbers behind version and mode
+_WATCH = struct.Struct("<3I")  # ear_watch_t
+WATCHED = PIECE // _WATCH.size  # places in one CHECK
 _MEMORY = struct.Struct("<7I")  # ear_memory_t
 
 
@@ -150,6 +153,19 @@ class Device:
         counts = [self._work(int(count)) for count in np.frombuffer(answer[8:], "<u4")]
         per_node = tuple(max(count - overhead, 0) for count in counts)
         return Counts(total, per_node, overhead, self._info.unit, self.origin, output)
+
+    def check(self, x: npt.NDArray[Any], watched: Sequence[tuple[int, int, int]]) -> tuple[int, ...]:
+        """Return the CRC-32 of each place (node, offset, bytes) as that node leaves it in a run on `x`.
+
+        Offsets are the plan's, states behind all arenas; at most WATCHED places, by rising node.
+        """
+        self._load(x)
+        answer = self.call(CHECK, b"".join(_WATCH.pack(*one) for one in watched), WORK_PATIENCE)
+        return tuple(int(crc) for crc in np.frombuffer(answer, "<u4"))
+
+    def spin(self, counts: int) -> int:
+        """Let the board wait for `counts` (below 2³²) of its own counter; return how many passed."""
+        return int.from_bytes(self.call(SPIN, struct.pack("<I", counts), WORK_PATIENCE), "little")
 
     def features(self, samples: npt.NDArray[np.int16]) -> Int8:
         """Return the board's features (frames, features), quantised as the model's input.

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from boards.errors import UserError
-from kit import heldout, per_second, profile, reference
+from kit import first_op, heldout, per_second, profile, reference
 from kit.progress import Progress
 from kit.records import Run
 from models import frontend
@@ -81,7 +81,7 @@ def bare(made: Build, board: Device, most: int | None, seed: int, progress: Prog
     """Return the run of a model without clips: edge and random inputs, board against host."""
     trial = profile.feed(made, board, profile.trial_inputs(made.window, most, seed), progress)
     cost = profile.count(board, trial, None, progress)
-    record = profile.record(made, board, trial, cost)
+    record = _with_op(made, board, trial, profile.record(made, board, trial, cost))
     return Run(made.name, profile=record, memory=profile.memory_map(made), provenance=_provenance(made))
 
 
@@ -91,6 +91,7 @@ def bundled(made: Build, board: Device, bundle: Bundle, test: Test, full: Full, 
     trial = profile.hear(made, board, held, progress)
     cost = profile.count(board, trial, held.samples, progress)
     record = profile.record(made, board, trial, cost, windows.owner, _sound(made, bundle, held))
+    record = _with_op(made, board, trial, record)
     into = bundle.outputs[0]
     scores = {
         "device": held.score(trial.device, into),
@@ -106,7 +107,7 @@ def bundled(made: Build, board: Device, bundle: Bundle, test: Test, full: Full, 
             **profile.judged(record, evaluation["metric"], scores),
             "reference": full.where,
             "data": test.record,
-            "notes": [*test.notes, *full.notes],
+            "notes": [*record["notes"], *test.notes, *full.notes],
         },
         memory=profile.memory_map(made),
         confusion=None
@@ -117,6 +118,17 @@ def bundled(made: Build, board: Device, bundle: Bundle, test: Test, full: Full, 
         },
         provenance={**_provenance(made), **_origin(bundle)},
     )
+
+
+def _with_op(made: Build, board: Device, trial: profile.Trial, record: dict[str, Any]) -> dict[str, Any]:
+    """Name the first op that differs beside the first output that does."""
+    first = trial.first
+    if first is None or first["what"] != "output":
+        return record
+    window = trial.inputs[list(trial.names).index(first["sample"])]
+    found = first_op.find(made, board, profile.hops(made, window))
+    notes = [] if found else ["no op differs when it runs alone on that input: the fault comes and goes"]
+    return {**record, "first_mismatch": {**first, "op": found}, "notes": [*record["notes"], *notes]}
 
 
 def _sound(made: Build, bundle: Bundle, held: heldout.HeldOut) -> Any:
@@ -159,7 +171,13 @@ def _teacher(bundle: Bundle, test: Test) -> Full:
 
 
 def _provenance(made: Build) -> dict[str, Any]:
-    return {"board": made.board.title, "build": made.build_id}
+    return {
+        "board": made.board.title,
+        "build": made.build_id,
+        "clock": f"{made.board.clock_hz / 1e6:g} MHz",
+        "compiler": made.toolchain,
+        "flags": " ".join(made.flags),
+    }
 
 
 def _origin(bundle: Bundle) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from kit import per_second
+from kit import clock, per_second
 from kit.figures import measure_of
 from kit.progress import Progress, silent
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 Array = npt.NDArray[Any]
 SCHEMA = 1
 COUNTED = 9  # inputs whose instructions are counted; the median is reported
+WARM_UP = 2  # inferences before them
 RANDOM = 24  # random inputs for a model that came without clips
 
 
@@ -53,13 +54,13 @@ class Trial:
         pairs = [("output", self.device, self.host)]
         if self.features is not None:
             pairs.insert(0, ("feature", self.features, self.inputs))
-        for row, name in enumerate(self.names):
-            for what, device, host in pairs:
-                if not np.array_equal(device[row], host[row]):
-                    place = tuple(int(i) for i in np.argwhere(device[row] != host[row])[0])
-                    values = {"device": int(device[row][place]), "host": int(host[row][place])}
-                    return {"sample": name, "what": what, "index": list(place), **values}
-        return None
+        if not self.wrong.any():
+            return None
+        row = int(self.wrong.argmax())
+        what, device, host = next(pair for pair in pairs if not np.array_equal(pair[1][row], pair[2][row]))
+        place = tuple(int(i) for i in np.argwhere(device[row] != host[row])[0])
+        values = {"device": int(device[row][place]), "host": int(host[row][place])}
+        return {"sample": self.names[row], "what": what, "index": list(place), **values}
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,7 @@ class Cost:
     frontend: int | None  # the features of one input
     unit: str  # "instructions" or "cycles"
     origin: str  # "emulated" or "measured"
+    runs: tuple[int, ...]  # the totals, of which `total` is the median
 
 
 def hear(build: Build, device: Device, test: HeldOut, progress: Progress = silent) -> Trial:
@@ -121,15 +123,18 @@ def feed(build: Build, device: Device, inputs: Array, progress: Progress = silen
 
 def _infer_hops(build: Build, device: Device, window: Array) -> Array:
     """Return what a streaming model says when it has taken a window hop by hop."""
-    assert build.stream is not None
+    return [device.infer(one) for one in hops(build, window)][-1]
+
+
+def hops(build: Build, window: Array) -> list[Array]:
+    """Return what the board's model takes one after the other: the hops of a window, or the window."""
+    if build.stream is None:
+        return [window]
     rows, into = build.stream["rows"], build.window.tensors[build.window.inputs[0]]
     zero = int(into.quantisation.zero_point[0]) if into.quantisation else 0
     silence = np.full((-build.stream["window"] % rows, *into.shape[2:]), zero, np.int8)
     signal = np.concatenate([silence, window.reshape(into.shape[1:])])
-    output = np.zeros(0, np.int8)
-    for start in range(0, len(signal), rows):
-        output = device.infer(signal[start : start + rows])
-    return output
+    return [signal[start : start + rows] for start in range(0, len(signal), rows)]
 
 
 def _wanted(build: Build, inputs: Array) -> Array:
@@ -146,7 +151,7 @@ def on_host(graph: Graph, inputs: Array) -> Array:
 
     if _plain(graph):
         return interp.run_batch(graph, inputs).reshape(len(inputs), -1)
-    rows = (interp.run(graph, _cut(graph, row)) for row in inputs)
+    rows = (interp.run(graph, cut(graph, row)) for row in inputs)
     return np.stack([np.frombuffer(b"".join(y.tobytes() for y in row), np.int8) for row in rows])
 
 
@@ -156,7 +161,7 @@ def _plain(graph: Graph) -> bool:
     return ends == ["int8", "int8"]
 
 
-def _cut(graph: Graph, row: Array) -> list[Array]:
+def cut(graph: Graph, row: Array) -> list[Array]:
     """Return the inputs whose bytes lie in a row one after the other."""
     arrays, data = [], row.tobytes()
     for value in (graph.tensors[i] for i in graph.inputs):
@@ -211,14 +216,19 @@ def _random_bytes(graph: Graph, generator: np.random.Generator) -> Array:
 def count(device: Device, trial: Trial, samples: Array | None, progress: Progress = silent) -> Cost:
     """Return median counts of evenly spread inputs; `samples` are their windows when there is a front end."""
     chosen = np.unique(np.linspace(0, len(trial.inputs) - 1, COUNTED).round().astype(int))
+    if device.origin == "measured":  # caches and bus masters make equal runs differ there
+        chosen = np.resize(chosen, COUNTED)
     counts, fronts = [], []
+    taken = device.info().input_bytes
+    for _ in range(WARM_UP):
+        device.infer(trial.inputs[0].reshape(-1)[:taken])
     for done, row in enumerate(chosen):
-        progress("count instructions", done, len(chosen))
-        counts.append(device.profile(trial.inputs[row].reshape(-1)[: device.info().input_bytes]))
+        progress(f"count {device.info().unit}", done, len(chosen))
+        counts.append(device.profile(trial.inputs[row].reshape(-1)[:taken]))
         if samples is not None:
             *_, heard = device.stream([samples[row]], hop_frames=device.info().frames)
             fronts.append(heard.instructions - counts[-1].total)
-    progress("count instructions", len(chosen), len(chosen))
+    progress(f"count {device.info().unit}", len(chosen), len(chosen))
     per_node = np.median([one.per_node for one in counts], axis=0)
     return Cost(
         total=int(np.median([one.total for one in counts])),
@@ -226,6 +236,7 @@ def count(device: Device, trial: Trial, samples: Array | None, progress: Progres
         frontend=int(np.median(fronts)) if fronts else None,
         unit=counts[0].unit,
         origin=counts[0].origin,
+        runs=tuple(one.total for one in counts),
     )
 
 
@@ -246,7 +257,8 @@ def record(
     used = device.memory()
     ram = {**build.sizes["ram_bytes"], "stack_high_water": used.stack_high_water}
     counted = cost.unit == "instructions"
-    milliseconds = None if counted else cost.total / build.board.clock_hz * 1e3
+    checked = clock.check(device, build.board.clock_hz) if not counted and cost.origin == "measured" else None
+    timed = checked is not None and checked["right"]
     return {
         "schema_version": SCHEMA,
         "name": build.path.absolute().name,
@@ -257,7 +269,11 @@ def record(
         "origin": cost.origin,
         "instructions": cost.total if counted else None,
         "cycles": None if counted else cost.total,
-        "milliseconds": milliseconds,
+        "milliseconds": cost.total / build.board.clock_hz * 1e3 if timed else None,
+        "runs": _spread(cost),
+        "clock": {"hz": build.board.clock_hz, "checked": checked},
+        "toolchain": build.toolchain,
+        "flags": list(build.flags),
         "frontend": None if cost.frontend is None else {cost.unit: cost.frontend},
         "per_second": per_second.compare(build, device, cost, sound),
         "per_op": per_op(build, cost),
@@ -270,21 +286,39 @@ def record(
         "first_mismatch": trial.first,
         "samples": len(wrong),
         "inputs": len(trial.names),
-        "origins": {
-            cost.unit: cost.origin,
-            "milliseconds": None if counted else cost.origin,
-            "per_op": cost.origin,
-            "ram_bytes": "measured",  # in the linked image
-            "ram_bytes.stack_high_water": cost.origin,
-            "flash_bytes": "measured",
-            "accuracy.device": cost.origin,
-            "accuracy.host_int8": "measured",
-            "accuracy.host_float": "measured",
-            "accuracy.full": "measured",
-            "mismatches": cost.origin,
-        },
+        "origins": _origins(cost, timed),
         "reference": None,
-        "notes": [],
+        "notes": [clock.complaint(checked, build.board)] if checked and not timed else [],
+    }
+
+
+def _origins(cost: Cost, timed: bool) -> dict[str, str | None]:
+    """Return where each figure comes from."""
+    return {
+        cost.unit: cost.origin,
+        "milliseconds": cost.origin if timed else None,
+        "per_op": cost.origin,
+        "ram_bytes": "measured",  # in the linked image
+        "ram_bytes.stack_high_water": cost.origin,
+        "flash_bytes": "measured",
+        "accuracy.device": cost.origin,
+        "accuracy.host_int8": "measured",
+        "accuracy.host_float": "measured",
+        "accuracy.full": "measured",
+        "mismatches": cost.origin,
+    }
+
+
+def _spread(cost: Cost) -> dict[str, Any]:
+    """Return how many runs were counted, after how many others, and (most - least) / median as `spread`."""
+    low, high = min(cost.runs), max(cost.runs)
+    return {
+        "warm_up": WARM_UP,
+        "count": len(cost.runs),
+        "median": cost.total,
+        "min": low,
+        "max": high,
+        "spread": (high - low) / cost.total if cost.total else 0.0,
     }
 
 
@@ -323,11 +357,17 @@ def figures(profile: Mapping[str, Any]) -> list[tuple[str, Any, str | None]]:
     origins = profile["origins"]
     unit = "instructions" if profile["cycles"] is None else "cycles"
     rows = [(f"{unit} of an inference", profile[unit], origins[unit])]
+    runs = profile["runs"]
+    rows += [
+        (f"{unit}, {name} of {runs['count']} runs", runs[name], origins[unit]) for name in ("min", "max")
+    ]
     if profile["frontend"]:
         rows.append((f"{unit} of its features", profile["frontend"][unit], origins[unit]))
     rows += per_second.figures(profile)
     if profile["milliseconds"] is not None:
         rows.append(("milliseconds", profile["milliseconds"], origins["milliseconds"]))
+    if profile["clock"]["checked"]:
+        rows.append(("board's counter / host's time", profile["clock"]["checked"]["ratio"], "measured"))
     for group, title in (("ram_bytes", "RAM"), ("flash_bytes", "flash")):
         for name, value in profile[group].items():
             origin = origins.get(f"{group}.{name}", origins[group])

@@ -19,7 +19,7 @@ from boards.errors import UserError
 from firmware.compiler import build as compiler
 from firmware.compiler import interp
 from firmware.compiler.build import Build
-from kit import device, hops, listen, per_second, profile
+from kit import device, first_op, hops, listen, per_second, profile
 from models import frontend
 from models.data import audio
 from models.frontend import FrontEnd
@@ -102,6 +102,12 @@ def sound() -> np.ndarray[tuple[int], np.dtype[np.int16]]:
     rng = np.random.default_rng(0)
     loudness = 3000 * np.abs(np.sin(np.arange(2 * FRONT.sample_rate) / 2000))
     return (loudness * rng.standard_normal(loudness.size)).astype(np.int16)
+
+
+def test_each_op_of_each_hop_is_the_hosts(streaming: Build, running: device.Device) -> None:
+    shape = streaming.window.tensors[streaming.window.inputs[0]].shape
+    window = np.random.default_rng(8).integers(-128, 128, shape, np.int8)
+    assert first_op.find(streaming, running, profile.hops(streaming, window)) is None
 
 
 def test_a_stream_of_sound_equals_the_window_model(streaming: Build, running: device.Device) -> None:

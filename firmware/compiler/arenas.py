@@ -41,6 +41,19 @@ uint32_t ear_arena_high_water(void) {{
     return total;
 }}
 """
+_LOOKUP = """
+const uint8_t *ear_at(uint32_t offset, uint32_t bytes) {{
+    for (uint32_t i = 0; i < sizeof arenas / sizeof *arenas; ++i) {{
+        if (offset < arenas[i].bytes)
+            return bytes <= arenas[i].bytes - offset ? arenas[i].start + EAR_GUARD_BYTES + offset : 0;
+        offset -= arenas[i].bytes;
+    }}
+{states}    return 0;
+}}
+"""
+_STATES = """    if (offset < {bytes})
+        return bytes <= {bytes} - offset ? ear_state + offset : 0;
+"""
 
 
 def definitions(plan: Plan) -> str:
@@ -55,6 +68,12 @@ def definitions(plan: Plan) -> str:
         text += _POINTER.format(macro=_macro(i), name=name)
     table = ", ".join(f"{{{name}, {size}}}" for name, size in zip(names, plan.arenas, strict=True))
     return text + _FUNCTIONS.format(paint=PAINT, table=table)
+
+
+def lookup(plan: Plan) -> str:
+    """Return the function that finds a place in the arenas, or in the states behind them."""
+    states = _STATES.format(bytes=plan.state) if plan.state else ""
+    return _LOOKUP.format(states=states)
 
 
 def pointer(plan: Plan, offset: int, c_type: str) -> str:

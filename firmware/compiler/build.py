@@ -37,12 +37,13 @@ from firmware.compiler.host import HostModel, load_library
 from firmware.compiler.order import order
 from firmware.compiler.plan import Plan, plan
 from firmware.compiler.stream import stream
-from firmware.compiler.toolchain import Toolchain
+from firmware.compiler.toolchain import Toolchain, core_flags
 from firmware.compiler.toolchain import unit as unit_of
 from firmware.compiler.toolchain import version as compiler_version
 
 SCHEMA = 3
 SECOND = "firmware-b.bin"  # the application linked for its second place; empty when only one fits
+SPEED = "-O2"  # of model.c; the rest is compiled for size
 FILES = (
     *("model.tflite", "model.c", "model.h", "firmware.elf", "firmware.bin", SECOND),
     *("boot.elf", "boot.bin"),
@@ -51,6 +52,8 @@ FIELDS: Mapping[str, Any] = {  # of build.json, that are read again, with their 
     "name": str,
     "board": str,
     "build_id": str,
+    "toolchain": str,
+    "flags": list,
     "frontend": dict | None,
     "stream": dict | None,
     "labels": list,
@@ -77,6 +80,8 @@ class Build:
     second: bytes  # the same for its second place in flash, b"" when only one fits
     boot: bytes  # the bootloader
     build_id: str  # 16 hexadecimal digits
+    toolchain: str  # name and version of the C compiler
+    flags: tuple[str, ...]  # that model.c was compiled with
     sizes: dict[str, Any]  # the object of `compile --json`
     dialect: Dialect | None = None  # that it speaks beside the link
 
@@ -188,6 +193,8 @@ def _read(
         second=(path / SECOND).read_bytes(),
         boot=(path / "boot.bin").read_bytes(),
         build_id=record["build_id"],
+        toolchain=record["toolchain"],
+        flags=tuple(map(str, record["flags"])),
         sizes=record["sizes"],
         dialect=dialects.parse(record["dialect"], record["name"]) if record.get("dialect") else None,
     )
@@ -241,7 +248,13 @@ def _compile(
         for source in apart:
             toolchain.compile_object(source, includes, board, constants, toolchain=kind)
         toolchain.compile_object(
-            made / "model.c", includes, board, model, "2", defines=defines, toolchain=kind
+            made / "model.c",
+            includes,
+            board,
+            model,
+            SPEED.removeprefix("-O"),
+            defines=defines,
+            toolchain=kind,
         )
         boot.result()
     sources = (*firmware.APP, firmware.port(board.port))

@@ -40,6 +40,7 @@ void ear_model_reset(void);                             /* forgets the past: sta
 void ear_model_invoke(void (*before)(uint32_t node));   /* before: 0, or called at each node and the end */
 int ear_arena_intact(void);                             /* 1 while both guards still carry their paint */
 uint32_t ear_arena_high_water(void);                    /* bytes of the arena up to the last one changed */
+const uint8_t *ear_at(uint32_t offset, uint32_t bytes); /* in the arenas, then the states; 0: not all there */
 
 {frontend}
 #endif
@@ -80,6 +81,7 @@ def emit(graph: Graph, plan: Plan, frontend_tables: Mapping[str, Any] | None = N
         "#define STATE(type, offset) ((type *)(void *)(ear_state + (offset)))\n" if plan.state else "",
         arenas.definitions(plan),
         _reset(graph, plan),
+        arenas.lookup(plan),
         ends.definitions(graph, plan),
         frontend_emit.constants(frontend_tables),
         *(constant.definition() for constant in constants.values()),

@@ -31,6 +31,12 @@ def initial_states(graph: Graph) -> list[Array]:
 
 def step(graph: Graph, inputs: Sequence[Array], states: Sequence[Array]) -> tuple[list[Array], list[Array]]:
     """Return (outputs, next states) of one run; errors as for `run`."""
+    values = trace(graph, inputs, states)
+    return [values[index] for index in graph.outputs], [values[state.written] for state in graph.states]
+
+
+def trace(graph: Graph, inputs: Sequence[Array], states: Sequence[Array]) -> dict[int, Array]:
+    """Return tensor → value of everything that one run makes; errors as for `run`."""
     if len(inputs) != len(graph.inputs):
         raise ModelError(f"{graph.name} takes {len(graph.inputs)} inputs, got {len(inputs)}")
     values: dict[int, Array] = {i: t.data for i, t in enumerate(graph.tensors) if t.data is not None}
@@ -39,7 +45,7 @@ def step(graph: Graph, inputs: Sequence[Array], states: Sequence[Array]) -> tupl
     values.update((state.read, array) for state, array in zip(graph.states, states, strict=True))
     for node in graph.nodes:
         values.update(zip(node.outputs, _meaning(graph, node, values), strict=True))
-    return [values[index] for index in graph.outputs], [values[state.written] for state in graph.states]
+    return values
 
 
 def run_batch(graph: Graph, x: Array) -> Array:

@@ -78,6 +78,8 @@ def tables(record: Mapping[str, Any]) -> None:
                 **record["first_mismatch"]
             )
         )
+        if op := record["first_mismatch"].get("op"):
+            print("first op that differs: {name} ({op}), node {node}, run {run}".format(**op))
     for note in record["notes"]:
         print(f"note: {note}")
 
