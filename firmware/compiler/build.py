@@ -37,7 +37,7 @@ from firmware.compiler.host import HostModel, load_library
 from firmware.compiler.order import order
 from firmware.compiler.plan import Plan, plan
 from firmware.compiler.stream import stream
-from firmware.compiler.toolchain import Toolchain, core_flags
+from firmware.compiler.toolchain import Toolchain
 from firmware.compiler.toolchain import unit as unit_of
 from firmware.compiler.toolchain import version as compiler_version
 
@@ -154,6 +154,7 @@ def _facts(name: str, board: Board, kind: Toolchain, bundle: Mapping[str, Any]) 
         "board": board.name,
         "core": board.core,
         "toolchain": compiler_version(kind),
+        "flags": [SPEED, *toolchain.core_flags(board, kind)],
         "labels": list(bundle.get("labels", ())),
         "task": bundle.get("task"),
     }
