@@ -145,6 +145,7 @@ def test_milliseconds_only_from_a_counter_that_is_right(
     right: bool, build: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
     """A board that says it counts cycles and is real, as far as the kit can see."""
+    assert earkit(capsys, "flash", build)[0] == 0
     told = Device.info
 
     def info(self: Device) -> Any:
