@@ -84,6 +84,7 @@ enum {
     EAR_PAGES = 18,         // u32 offset, u32 bytes -> u32 bytes, u32 CRC-32 of what each page holds of them
     EAR_COMMIT = 19,        // u32 offset, header; written last, and only when body and signature match it
     EAR_IMAGES = 20,        // -> ear_images_t, 32 bytes of public key
+    EAR_STREAM_ADPCM = 21,  // as STREAM_DATA, the samples as in adpcm.h; no answer
 };
 
 enum {

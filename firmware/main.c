@@ -1,4 +1,5 @@
 // The application: commands over the link, the front end, the model, results.
+#include "adpcm.h"
 #include "image.h"
 #include "link.h"
 #include "model.h"
@@ -197,15 +198,18 @@ static void stream_result(uint64_t *start) {
     *start = port_counter();
 }
 
-static void stream_data(const uint32_t *arguments, uint32_t length) {
+// `coded` samples are ADPCM.
+static void stream_data(const uint32_t *arguments, uint32_t length, bool coded) {
     const int16_t *samples = (const int16_t *)(arguments + 1);
+    ear_adpcm_t adpcm = ear_adpcm_begin((const uint8_t *)samples);
+    uint32_t left = coded ? (length - 8) * 2 : (length - 4) / 2;
     uint64_t start = port_counter();
     uint32_t gap = arguments[0] - stream.taken;  // samples that the host had to skip
     if (!stream.running || gap > INT32_MAX) return;
     stream.dropped += gap;
     stream.taken += gap;
-    for (uint32_t left = (length - 4) / 2; left && stream.running; left--) {
-        stream.window[stream.held++] = *samples++;
+    for (; left && stream.running; left--) {
+        stream.window[stream.held++] = coded ? ear_adpcm_next(&adpcm) : *samples++;
         stream.taken++;
         if (stream.held < EAR_FE_WINDOW) continue;
         ear_frontend_frame(stream.window, stream.ring[stream.row]);
@@ -258,6 +262,7 @@ static uint32_t least(uint8_t command) {
         case EAR_SPIN:
         case EAR_STREAM_DATA:
         case EAR_RESET: return 4;
+        case EAR_STREAM_ADPCM:
         case EAR_STREAM_START: return 8;
         default: return 0;
     }
@@ -277,7 +282,8 @@ static void obey(const uint8_t *message, uint32_t length) {
         case EAR_PROFILE: profile(); break;
 #if EAR_FRONTEND
         case EAR_STREAM_START: stream_start(arguments); break;
-        case EAR_STREAM_DATA: stream_data(arguments, length - 4); break;
+        case EAR_STREAM_DATA: stream_data(arguments, length - 4, false); break;
+        case EAR_STREAM_ADPCM: stream_data(arguments, length - 4, true); break;
         case EAR_STREAM_STOP: stream_stop(); break;
 #endif
         case EAR_MEMORY: memory(); break;

@@ -110,6 +110,8 @@ def build(parser: Parser) -> None:
         "build", type=path, metavar="BUILD", help="what `earkit compile` made, or a model of `earkit zoo`"
     )
     parser.add_argument(
-        "--port", help="serial port of the board (default: found by its USB id), or `emulator`"
+        "--port",
+        help="serial port of the board, by path, URL, USB serial number or vvvv:pppp "
+        "(default: where it answered last, or by its USB id), or `emulator`",
     )
     parser.add_argument("--board", help="for a model that comes with the kit: see `earkit zoo`")

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from boards.errors import UserError
+from kit import adpcm
 from kit.link import BODY, PATIENCE, Link, LinkError, NoAnswerError, Wire
 
 if TYPE_CHECKING:
@@ -24,7 +25,9 @@ INFO, LOAD, INFER, PROFILE = 1, 2, 3, 4
 STREAM_START, STREAM_DATA, STREAM_STOP, STREAM_RESULT = 5, 6, 7, 8
 MEMORY, RESET, FORGET = 9, 10, 11
 CHECK, SPIN = 14, 15
+STREAM_ADPCM = 21
 PIECE = BODY - 8  # payload bytes of a message with one argument
+PACKED = 2 * (BODY - 12)  # samples of a message of ADPCM
 RESET_PATIENCE = 1.0  # seconds
 WORK_PATIENCE = 120.0  # seconds a real board may compute on one input
 STATUS = {
@@ -114,6 +117,7 @@ class Device:
         self, wire: Wire, origin: Literal["emulated", "measured"] = "measured", clock_hz: int = QEMU_HZ
     ) -> None:
         self.wire, self.origin, self._clock_hz = wire, origin, clock_hz
+        self.packed = False  # whether streams go as ADPCM, since the line carries no more
         self._link = Link(wire)
         self._info = self.greet()
 
@@ -267,19 +271,19 @@ class Device:
         if hop_frames < 1:
             raise UserError(f"hop of {hop_frames} frames: needs at least 1")
         self.call(STREAM_START, struct.pack("<II", hop_frames, features_only))
+        encoder = adpcm.Encoder() if self.packed and not features_only else None
         sent, stopped = 0, False
         try:
             for chunk in chunks:
                 if isinstance(chunk, int):
                     sent += chunk
                     continue
-                for piece in _pieces(chunk):
-                    self._link.send(
-                        _request(STREAM_DATA, struct.pack("<I", sent % 2**32) + piece), WORK_PATIENCE
-                    )
-                    sent += len(piece) // 2
-                while message := self._link.poll():
-                    yield self._result(message)
+                for command, piece, samples in _pieces(chunk, encoder):
+                    message = _request(command, struct.pack("<I", sent % 2**32) + piece)
+                    self._link.send(message, WORK_PATIENCE)
+                    sent += samples
+                while answer := self._link.poll():
+                    yield self._result(answer)
             stopped = True
             yield from self._stop()
         finally:
@@ -342,6 +346,9 @@ def open(build: Build, port: str | None, progress: Progress = lambda *_: None) -
     from kit.flash import serial
 
     device = serial.connect(build, port)
+    if build.frontend:
+        baud = getattr(device.wire, "baud", None)
+        device.packed = adpcm.wanted(baud, build.frontend["sample_rate"])
     try:
         info = device.info()
         if info.mode == "app" and info.build_id == build.build_id:
@@ -360,8 +367,17 @@ def _request(command: int, arguments: bytes = b"") -> bytes:
     return bytes((command, 0, 0, 0)) + arguments
 
 
-def _pieces(samples: npt.NDArray[np.int16]) -> Iterator[bytes]:
+def _pieces(
+    samples: npt.NDArray[np.int16], encoder: adpcm.Encoder | None
+) -> Iterator[tuple[int, bytes, int]]:
+    """Yield commands, what they carry and how many samples that is."""
     if samples.dtype != np.int16 or samples.ndim != 1:
         raise UserError(f"a stream needs mono int16 samples, got {samples.dtype} of shape {samples.shape}")
-    data = np.ascontiguousarray(samples, "<i2").tobytes()
-    return (data[at : at + PIECE] for at in range(0, len(data), PIECE))
+    even = samples.size // 2 * 2 if encoder else 0
+    for at in range(0, even, PACKED):
+        part = samples[at : min(at + PACKED, even)]
+        assert encoder is not None
+        yield STREAM_ADPCM, encoder.encode(part), part.size
+    for at in range(even, samples.size, PIECE // 2):
+        part = samples[at : at + PIECE // 2]
+        yield STREAM_DATA, part.astype("<i2").tobytes(), part.size

@@ -1,14 +1,21 @@
-"""Serial ports: found by their USB ids, opened for us alone, and their failures told apart."""
+"""Serial ports: found by path, USB id or serial number, opened for us alone, their failures told apart."""
 
 from __future__ import annotations
 
 import errno
+import json
+import re
 from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
-from boards import Board
+import platformdirs
+
+from boards import Board, atomic
 from kit.link import GoneError, LinkError
 
+EMULATOR = "emulator"  # the port of a real board that an emulator models
 RULE = 'SUBSYSTEM=="tty", ATTRS{idVendor}=="%s", MODE="0666"'
 
 
@@ -26,12 +33,64 @@ def ports() -> dict[str, str]:
     }
 
 
+def serial_numbers() -> dict[str, str]:
+    """Return this machine's serial ports: device → serial number of its USB adapter, "" without one."""
+    from serial.tools import list_ports
+
+    return {port.device: port.serial_number or "" for port in list_ports.comports()}
+
+
+def which(name: str) -> str:
+    """Return the port that `name` means: a path or URL as it is, else by USB serial number or `vvvv:pppp`.
+
+    Raises:
+        PortError: no port has that, or more than one.
+    """
+    if name == EMULATOR or re.search(r"[/\\]", name) or name in (seen := ports()):
+        return name
+    numbers = serial_numbers()
+    fitting = [port for port in seen if name.lower() in (seen[port], numbers.get(port, "").lower())]
+    if len(fitting) == 1:
+        return fitting[0]
+    if fitting:
+        raise PortError(f"{len(fitting)} ports have {name} ({', '.join(fitting)}): choose one by its path")
+    raise PortError(
+        f"{name}: no such port, USB serial number or id ({_listing(seen)}): plug the board in, or look again"
+    )
+
+
+def memory() -> Path:
+    """Return the file that keeps the USB serial number on which each board answered last."""
+    return Path(platformdirs.user_config_dir("earkit")) / "ports.json"
+
+
+def _remembered() -> dict[str, str]:
+    try:
+        known = json.loads(memory().read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return known if isinstance(known, dict) else {}
+
+
+def remember(board: Board, port: str) -> None:
+    """Keep the serial number of the port on which a board has answered; without one nothing is kept."""
+    number, known = serial_numbers().get(port), _remembered()
+    if number and known.get(board.name) != number:
+        with suppress(OSError):  # a convenience: its loss changes no result
+            memory().parent.mkdir(parents=True, exist_ok=True)
+            atomic.write(memory(), json.dumps({**known, board.name: number}, indent=1).encode())
+
+
 def find(board: Board) -> str:
-    """Return the only port whose USB id is one of the board's.
+    """Return the port on which the board answered last, else the only one whose USB id is one of its.
 
     Raises:
         PortError: there is none, or more than one.
     """
+    if kept := _remembered().get(board.name):
+        again = [port for port, number in serial_numbers().items() if number == kept]
+        if len(again) == 1:
+            return again[0]
     seen = ports()
     wanted = {identifier.lower() for identifier in board.serial.vid_pid}
     fitting = [device for device, identifier in seen.items() if identifier in wanted]
@@ -77,7 +136,7 @@ class SerialWire:
     live = True
 
     def __init__(self, port: str | None, board: Board) -> None:
-        self.name = port or find(board)
+        self.name, self.baud = which(port) if port else find(board), board.serial.baud
         lines = board.stm32_rom.idle if board.stm32_rom and board.stm32_rom.same_port else {}
         self._port = opened(self.name, lines, baudrate=board.serial.baud, timeout=0)
 

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
-import os
 import struct
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import boards
 import firmware
 from firmware.compiler import toolchain
-from kit import link, serial_port
+from kit import link
 from kit.fake_link import FakeLink, Faults, FaultyWire
 
 few = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -282,100 +277,3 @@ def test_another_version_is_named() -> None:
 
     with pytest.raises(link.LinkError, match="version 9"):
         link.Link(Other(lambda _: [])).connect()
-
-
-@pytest.fixture
-def terminal() -> Iterator[tuple[int, str]]:
-    """Give the master end of a pseudo-terminal, and the name of the other."""
-    if not hasattr(os, "openpty"):
-        pytest.skip("no pseudo-terminals on this system")
-    master, slave = os.openpty()
-    yield master, os.ttyname(slave)
-    os.close(slave)
-    with contextlib.suppress(OSError):
-        os.close(master)
-
-
-BOARD = boards.load("virtual-m4")
-
-
-def test_a_serial_port_carries_the_link(terminal: tuple[int, str]) -> None:
-    master, name = terminal
-    fake = FakeLink(lambda message: [message[::-1]])
-    stop = threading.Event()
-
-    def pump() -> None:
-        while not stop.is_set():
-            if data := fake.read(0):
-                os.write(master, data)
-            else:
-                fake.write(os.read(master, 4096))
-
-    thread = threading.Thread(target=pump, daemon=True)
-    wire = serial_port.SerialWire(name, BOARD)
-    thread.start()
-    under_test = link.Link(wire)
-    under_test.connect()
-    under_test.send(b"message")
-    assert under_test.receive() == b"egassem"
-    stop.set()
-    wire.write(b"\0")  # wakes the thread
-    thread.join(5)
-    assert not thread.is_alive()
-    wire.close()
-
-
-def test_a_busy_port_is_named(terminal: tuple[int, str]) -> None:
-    _, name = terminal
-    wire = serial_port.SerialWire(name, BOARD)
-    with pytest.raises(serial_port.PortError, match=r"busy.*close"):
-        serial_port.SerialWire(name, BOARD)
-    wire.close()
-
-
-def test_a_missing_port_is_named() -> None:
-    with pytest.raises(serial_port.PortError, match=r"/dev/ttyNONE: no such port .*--port"):
-        serial_port.SerialWire("/dev/ttyNONE", BOARD)
-    with pytest.raises(serial_port.PortError, match="cannot be opened"):
-        serial_port.SerialWire("nonsense://x", BOARD)
-
-
-@pytest.mark.parametrize(("number", "cure"), [(13, "dialout.*udev"), (16, "busy"), (5, "cannot be opened")])
-def test_each_refusal_of_a_port_has_its_cure(number: int, cure: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    import serial
-
-    def refuse(self: object) -> None:
-        raise serial.SerialException(number, os.strerror(number))
-
-    monkeypatch.setattr(serial.Serial, "open", refuse)
-    with pytest.raises(serial_port.PortError, match=cure):
-        serial_port.SerialWire("/dev/ttyX", BOARD)
-
-
-def test_a_port_that_vanishes_is_named(terminal: tuple[int, str]) -> None:
-    master, name = terminal
-    wire = serial_port.SerialWire(name, BOARD)
-    os.close(master)
-    with pytest.raises(link.GoneError, match=r"went away.*cable"):
-        link.Link(wire).connect()
-    wire.close()
-
-
-@pytest.mark.parametrize(
-    ("seen", "says"),
-    [
-        ({}, "no ghost found.*none"),
-        ({"/dev/a": "1209:0001", "/dev/b": "1209:0001"}, "2 boards.*--port"),
-        ({"/dev/a": "ffff:0001"}, "no ghost found.*/dev/a ffff:0001"),
-    ],
-)
-def test_ports_are_found_by_their_usb_ids(
-    seen: dict[str, str], says: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    ghost = BOARD.model_copy(update={"name": "ghost", "serial": boards.Serial(vid_pid=("1209:0001",))})
-    monkeypatch.setattr(serial_port, "ports", lambda: seen)
-    with pytest.raises(serial_port.PortError, match=says):
-        serial_port.find(ghost)
-    monkeypatch.setattr(serial_port, "ports", lambda: {**seen, "/dev/c": "1209:0001"})
-    if len(seen) < 2:
-        assert serial_port.find(ghost) == "/dev/c"

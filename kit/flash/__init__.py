@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from boards.errors import UserError
+from kit import serial_port
 
 if TYPE_CHECKING:
     from firmware.compiler.build import Build
@@ -44,6 +45,7 @@ def flash(
         if method not in ways:
             raise UserError(f"{build.board.name} is not flashed by {method!r}; it knows: {', '.join(ways)}")
         ways = tuple(way for way in ways if way == method)
+    port = port and serial_port.which(port)
     failures: list[UserError] = []
     for number, way in enumerate(ways, 1):
         if len(ways) > 1:

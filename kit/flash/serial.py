@@ -6,14 +6,13 @@ from typing import TYPE_CHECKING, Literal
 
 from boards.errors import UserError
 from kit.device import Device, Progress
-from kit.serial_port import SerialWire
+from kit.serial_port import EMULATOR, SerialWire, remember
 from kit.update import write_image
 from kit.virtual import VirtualBoard
 
 if TYPE_CHECKING:
     from firmware.compiler.build import Build
 
-EMULATOR = "emulator"  # the port of a real board that an emulator models
 FLASH_FILE = "board.flash"  # in the build directory: what a virtual board's flash holds
 
 
@@ -48,15 +47,18 @@ def connect(build: Build, port: str | None) -> Device:
     origin: Literal["emulated", "measured"] = "emulated" if isinstance(wire, VirtualBoard) else "measured"
     try:
         try:
-            return Device(wire, origin, board.clock_hz)
+            device = Device(wire, origin, board.clock_hz)
         except UserError:
             if not isinstance(wire, VirtualBoard):
                 raise
             wire.power_cycle(boot_pin=True)
-            return Device(wire, origin, board.clock_hz)
+            device = Device(wire, origin, board.clock_hz)
     except BaseException:
         wire.close()
         raise
+    if isinstance(wire, SerialWire):
+        remember(board, wire.name)
+    return device
 
 
 def update(device: Device, build: Build, progress: Progress) -> None:
