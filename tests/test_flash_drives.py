@@ -379,3 +379,23 @@ def test_labels_come_from_the_device_where_linux_tells(
     (tmp_path / "by-label" / "NODE\\x20L4").symlink_to(device)
     assert drives.Drive(tmp_path / "mnt", device).label == "NODE L4"
     assert drives.Drive(tmp_path / "mnt", tmp_path / "other").label == "mnt"
+
+
+def test_a_board_that_came_back_elsewhere_is_found(
+    made: Build, media: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By its serial number where it has one; else at the port that it had."""
+    tried: list[str | None] = []
+
+    def wire(port: str | None, _: Any) -> Any:
+        tried.append(port)
+        raise serial_port.PortError(f"{port}: no such port")
+
+    monkeypatch.setattr(whole, "SerialWire", wire)
+    monkeypatch.setattr(whole, "APPEARS", 0.0)
+    new = SimpleNamespace(device="/dev/ttyACM7", serial_number="E66")
+    for ports, expected in (([new], "/dev/ttyACM7"), ([], "/dev/ttyACM0")):
+        monkeypatch.setattr(list_ports, "comports", lambda ports=ports: ports)
+        with pytest.raises(UserError, match=rf"{expected}: no such port"):
+            whole.see(made, "/dev/ttyACM0", "E66")
+    assert set(tried) == {"/dev/ttyACM7", "/dev/ttyACM0"}

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import earkit
+from conftest import NO_QEMU, earkit
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from stm32_rom_stand_in import StandIn, Stopped
@@ -23,7 +23,7 @@ from boards.errors import UserError
 from boards.flashing import DfuUtil, Esptool, Stm32Rom
 from firmware.compiler import build as builds
 from firmware.compiler.build import Build, load
-from kit import flash
+from kit import flash, pipeline
 from kit.flash import an3155, stm32_rom, whole
 from kit.link import Link
 
@@ -196,6 +196,32 @@ def test_every_failure_is_listed_with_its_cure(build: Build, monkeypatch: pytest
     esptool, dfu = "esptool is not installed: pip install esptool", "sudo apt install dfu-util"
     assert str(caught.value) == f"esptool: {esptool}; dfu_util: dfu-util is not installed: {dfu}"
     assert told == ["trying esptool (1 of 2)", f"esptool failed: {esptool}", "trying dfu_util (2 of 2)"]
+
+
+def test_firmware_on_another_port_is_said_to_be_written(
+    build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(whole, "APPEARS", 0.1)
+    with StandIn(build.board, PAGES) as chip:
+        with pytest.raises(
+            UserError, match=r"is written and reads back, but its firmware talks elsewhere: no "
+        ):
+            flash.flash(with_table(build, same_port=False), chip.port)
+        assert chip.running
+    data = whole.contents(build)
+    assert chip.memory[: len(data)] == data
+
+
+@NO_QEMU
+def test_a_real_ports_firmware_boots_in_qemu(tiny_bundle: Path, tmp_path: Path) -> None:
+    """The image for an STM32F405, through its ROM's protocol and sectors, runs on QEMU's."""
+    pipeline.compile(tiny_bundle, "netduinoplus2", tmp_path / "build")
+    made = load(tmp_path / "build")
+    rom = made.board.stm32_rom
+    assert rom is not None
+    made = dataclasses.replace(made, board=on_desk(made.board, rom))
+    with StandIn(made.board, list(rom.pages), chip_id=rom.chip_id, extended=False) as chip:
+        assert flash.flash(made, chip.port).port == chip.port
 
 
 def test_worn_flash_is_not_called_flashed(build: Build) -> None:

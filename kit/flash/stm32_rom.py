@@ -14,6 +14,7 @@ from kit import serial_port
 from kit.flash import an3155, whole
 from kit.flash.an3155 import LostError, RefusedError, Rom, SpoiledError
 from kit.progress import Progress
+from kit.serial_port import PortError
 
 if TYPE_CHECKING:
     from boards import Board
@@ -47,7 +48,14 @@ def flash(build: Build, port: str | None, progress: Progress) -> str:
         _write(rom, code, build, progress)
         rom.go(board.flash_memory.origin)
         _start(line, table, boot0=False)
-    return whole.see(build, name if table.same_port else None)
+    if table.same_port:
+        return whole.see(build, name)
+    try:
+        return whole.see(build, None)
+    except PortError as error:
+        raise UserError(
+            f"{board.name} is written and reads back, but its firmware talks elsewhere: {error}"
+        ) from None
 
 
 @contextmanager

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from boards.errors import UserError
 from kit.device import Device
 from kit.flash import touch
-from kit.serial_port import SerialWire
+from kit.serial_port import PortError, SerialWire
 
 if TYPE_CHECKING:
     from firmware.compiler.build import Build
@@ -39,12 +40,19 @@ def see(
     while True:
         watch()
         try:
-            return _seen(build, touch.port_of(number) if number else port)
+            return _seen(build, _place(port, number))
         except UserError:
             if time.monotonic() > deadline:
                 watch()
                 raise
         time.sleep(LOOKS)
+
+
+def _place(port: str | None, number: str | None) -> str | None:
+    if number is not None:
+        with suppress(PortError):
+            return touch.port_of(number)
+    return port
 
 
 def _seen(build: Build, port: str | None) -> str:
