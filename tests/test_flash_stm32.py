@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from conftest import NO_QEMU, earkit
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from stm32_rom_stand_in import StandIn, Stopped
 
@@ -48,7 +48,6 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(an3155, "ANSWER", 0.2)
     monkeypatch.setattr(an3155, "ERASING", 1.0)
     monkeypatch.setattr(an3155, "QUIET", 0.02)
-    monkeypatch.setattr(an3155, "SYNCHRONISE", 2.0)
 
 
 def with_table(build: Build, **changes: Any) -> Build:
@@ -252,6 +251,7 @@ SMALL = 1024  # bytes of the image in the fault tests; about as many go each way
     faults=st.dictionaries(st.integers(0, 1200), st.sampled_from(sorted(KINDS)), min_size=1, max_size=4),
     to_chip=st.booleans(),
 )
+@example(faults={21: "doubled"}, to_chip=True)  # an erase that waits for 48,000 pages
 def test_a_bad_line_is_survived_or_told(
     build: Build, monkeypatch: pytest.MonkeyPatch, faults: dict[int, str], to_chip: bool
 ) -> None:

@@ -15,6 +15,7 @@ ACK, NACK, SYNC = b"\x79", b"\x1f", b"\x7f"
 GET, GET_ID, READ, GO, WRITE, ERASE, EXTENDED_ERASE = 0x00, 0x02, 0x11, 0x21, 0x31, 0x43, 0x44
 NO_COMMAND = b"\xff\x00"  # rightly complemented: NACK whatever went before
 LONGEST = 300  # bytes that a command may still wait for: 256 of a write, with room
+LIST = 2 * 0x10000  # bytes of pages that an erase may wait for when its count came wrong
 PAGES = 64  # that one erase names
 ERASED = ({0xFF}, {0x00})  # what erased flash reads as: 0 on STM32L0 and L1
 TRIES, ERASES = 4, 2
@@ -22,7 +23,8 @@ ANSWER = 1.0  # seconds
 ERASING = 30.0  # seconds
 QUIET = 0.05  # seconds
 BITS = 12  # of a byte on the line: start, data, parity, stop, and some slack
-SYNCHRONISE = 6.0  # seconds
+BABBLE = 1.5  # seconds of bytes that nobody asked for
+FILL = 20.0  # seconds
 
 T = TypeVar("T")
 
@@ -61,7 +63,7 @@ class Rom:
     """The bootloader at the other end of `port`; its answers are checked and every exchange is retried."""
 
     def __init__(self, port: Port, name: str, baud: int) -> None:
-        self._port, self._name = port, name
+        self._port, self._name, self._last = port, name, SYNC[0]
         self._pad = LONGEST * BITS / baud  # seconds that the longest command takes
 
     def greet(self) -> bool:
@@ -128,6 +130,7 @@ class Rom:
     def _command(self, code: int, address: int | None = None) -> None:
         if self._port.in_waiting:
             raise LostError("an answer came late")
+        self._last = code
         self._send(bytes((code, code ^ 0xFF)), "command")
         if address is not None:
             self._send(address.to_bytes(4, "big") + checksum(address.to_bytes(4, "big")), "address")
@@ -196,8 +199,8 @@ class Rom:
         Raises:
             LostError: it no longer answers.
         """
-        deadline = time.monotonic() + SYNCHRONISE + TRIES * self._pad
-        while time.monotonic() < deadline:
+        much = LIST if self._last == EXTENDED_ERASE else LONGEST
+        for owed in (LONGEST, LONGEST, much, LONGEST, LONGEST, 0):
             self._drain(QUIET)
             answer = b""
             for byte in NO_COMMAND:  # when the first is refused, it was taken for the end of a command
@@ -206,9 +209,16 @@ class Rom:
                     answer = self._read(1, ANSWER / 4)
             if answer == NACK and not self._drain(QUIET):
                 return
-            self._port.write(NO_COMMAND * (LONGEST // 2))  # ends a command that still waits for bytes
-            time.sleep(self._pad)
+            self._fill(owed)
         raise LostError(f"{self._name} stopped answering")
+
+    def _fill(self, owed: int) -> None:
+        """Send a command that still waits for bytes as many as it may lack, or until it answers."""
+        deadline = time.monotonic() + FILL
+        while owed > 0 and not self._port.in_waiting and time.monotonic() < deadline:
+            self._port.write(NO_COMMAND * (LONGEST // 2))
+            owed -= LONGEST
+        self._read(1, self._pad + ANSWER)
 
     def _read(self, count: int, patience: float) -> bytes:
         data, deadline = b"", time.monotonic() + patience
@@ -223,7 +233,7 @@ class Rom:
         while self._port.in_waiting or time.monotonic() < end:
             if data := self._port.read(max(self._port.in_waiting, 1)):
                 dropped, end = dropped + data, time.monotonic() + quiet
-            if time.monotonic() > start + SYNCHRONISE:
+            if time.monotonic() > start + BABBLE:
                 raise LostError(f"{self._name} never falls silent: another program runs there")
         return dropped
 
