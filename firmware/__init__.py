@@ -7,6 +7,9 @@ APP = tuple(ROOT / name for name in ("startup.c", "main.c", "link.c", "frontend.
 BOOT = tuple(ROOT / name for name in ("startup.c", "boot.c", "link.c", "sha256.c", "sha512.c", "ed25519.c"))
 DIALECTS = {  # what an application that speaks a dialect has besides
     "mlperf": tuple(ROOT / name for name in ("text.c", "mlperf.c")),
+    "edge-impulse": tuple(
+        ROOT / name for name in ("text.c", "edge_impulse.c", "edge_run.c", "edge_record.c", "sha256.c")
+    ),
 }
 
 MEMORY = ROOT / "memory.c"  # for gcc, whose runtime library has no memcpy

@@ -133,18 +133,11 @@ static void buffer(char *rest) {
         db_hex(what);
 }
 
-static int8_t quantise(float real) {
-    float steps = real / EAR_INPUT_SCALE;
-    if (!(steps > -1000.0f)) steps = -1000.0f;
-    if (steps > 1000.0f) steps = 1000.0f;
-    int32_t whole = (int32_t)(steps < 0.0f ? steps - 0.5f : steps + 0.5f) + EAR_INPUT_ZERO_POINT;
-    return (int8_t)(whole < -128 ? -128 : whole > 127 ? 127 : whole);
-}
-
 // A run of the model uses its input up: each takes it from the buffer anew.
 static void run(void) {
     for (uint32_t i = 0; i < ELEMENTS; i++)
-        ear_input[i] = expected == sizeof db ? quantise(db.reals[i]) : (int8_t)db.bytes[i];
+        ear_input[i] = expected == sizeof db ? ear_text_int8(db.reals[i], EAR_INPUT_SCALE, EAR_INPUT_ZERO_POINT)
+                                              : (int8_t)db.bytes[i];
     ear_model_invoke(0);
 }
 

@@ -139,3 +139,11 @@ bool ear_text_parse(const char *text, uint32_t *value) {
 uint64_t ear_text_micro(uint64_t count, uint32_t clock_hz) {
     return count / clock_hz * 1000000u + count % clock_hz * 1000000u / clock_hz;
 }
+
+int8_t ear_text_int8(float value, float scale, int32_t zero_point) {
+    float steps = value / scale;
+    if (!(steps > -1000.0f)) steps = -1000.0f;
+    if (steps > 1000.0f) steps = 1000.0f;
+    int32_t whole = (int32_t)(steps < 0.0f ? steps - 0.5f : steps + 0.5f) + zero_point;
+    return (int8_t)(whole < -128 ? -128 : whole > 127 ? 127 : whole);
+}

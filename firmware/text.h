@@ -30,4 +30,7 @@ bool ear_text_parse(const char *text, uint32_t *value);
 // instruction a clock.
 uint64_t ear_text_micro(uint64_t count, uint32_t clock_hz);
 
+// A float as the model's input takes it, halves away from zero.
+int8_t ear_text_int8(float value, float scale, int32_t zero_point);
+
 #endif

@@ -224,12 +224,10 @@ def flash(
         }
 
 
-def serve(
-    folder: Path, *, ready: Callable[[str], None], stop: threading.Event, progress: Progress = silent
-) -> None:
+def serve(folder: Path, *, ready: Callable[[str], None], stop: threading.Event, **choices: Any) -> None:
     """Offer the virtual board of a build as a serial port until `stop` is set or Ctrl-C is pressed.
 
-    `ready` gets the path of the port.
+    `ready` gets the path of the port; `choices` as in kit.serve.serve.
     """
     from firmware.compiler import build
     from kit import serve as server
@@ -237,7 +235,15 @@ def serve(
 
     made = build.load(folder)
     with interruptible(stop):
-        server.serve(made, ready=ready, stop=stop, progress=progress)
+        server.serve(made, ready=ready, stop=stop, **choices)
+
+
+def record(folder: Path, label: str, seconds: float, out: Path, **choices: Any) -> dict[str, Any]:
+    """Record clips of `label` through the microphone of a build's board; `choices`: see kit.record.record."""
+    from firmware.compiler import build
+    from kit import record as recorder
+
+    return recorder.record(build.load(folder), label, seconds, out, **choices)
 
 
 def profile(

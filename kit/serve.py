@@ -28,22 +28,31 @@ def serve(
     *,
     ready: Callable[[str], None],
     stop: threading.Event,
+    source: str | None = None,
     progress: Progress = silent,
 ) -> None:
     """Run the virtual board of `build` behind a pseudo terminal until `stop` is set.
 
     `ready` gets the path of the terminal. What the board says while no program has it open is lost, as on a
-    serial port.
+    serial port. `source` ("mic", or a sound file) is what its microphone hears, in real time.
 
     Raises:
         UserError: the board is a real one, this system has no pseudo terminals, or the firmware crashed.
     """
+    from firmware.compiler.dialects import RATE
     from kit import device
+    from kit.audio import open_source
+    from kit.virtual import VirtualBoard
 
     if build.board.kind != "virtual":
         raise UserError(f"{build.board.name} is a real board: its own port serves any program")
     with device.open(build, None, progress) as board, _terminal() as (master, path):
         wire = board.restart()
+        assert isinstance(wire, VirtualBoard)
+        if source is not None:
+            rate = build.frontend["sample_rate"] if build.frontend else RATE
+            heard = open_source(source, rate, stop=stop)
+            wire.air(rate, (block for block in heard if not isinstance(block, int)))
         ready(path)
         _pass(wire, master, stop)
 

@@ -123,7 +123,7 @@ def compile_model(
     check_fits(graph, planned, board, frontend_tables)
     text = emit.emit(graph, planned, frontend_tables)
     spoken = dialects.parse(dialect, name) if dialect else None
-    told = dialects.header(spoken, board, graph, bundle or {}) if spoken else ""
+    told = dialects.header(spoken, board, graph, bundle or {}, hop) if spoken else ""
     build_id = _build_id(text + told, model, board, toolchain)
     with _directory(out) as made:
         (made / "model.tflite").write_bytes(model)

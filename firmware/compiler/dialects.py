@@ -15,6 +15,7 @@ from firmware.compiler.graph import Graph
 
 MODELS = {"kws": "kws01", "vww": "vww01", "ad": "ad01", "ic": "ic01", "sww": "sww01"}  # ids of MLPerf Tiny
 RECONSTRUCTS = "ad01"  # its result is how far the output is from the input
+RATE = 16_000  # Hz at which a model without a front end records
 IDENTIFIER = re.compile(r"[A-Za-z0-9_.-]{1,32}")
 
 
@@ -57,19 +58,25 @@ def _known(model: str) -> str:
     return MODELS[letters[0]]
 
 
-def header(dialect: Dialect, board: Board, graph: Graph, bundle: Mapping[str, Any]) -> str:
+def header(dialect: Dialect, board: Board, graph: Graph, bundle: Mapping[str, Any], hop: int | None) -> str:
     """Return the text of dialect.h.
 
     Raises:
         ModelError: the model has other ends than one int8 input and one int8 output.
+        UserError: the model streams, which clients that load whole inputs do not expect.
     """
+    if hop is not None:
+        raise UserError(f"--dialect {dialect.name} runs whole inputs: leave --hop out")
     ends.require_front_end(graph)
-    facts = {
-        "BOARD": _string(board.name),
-        "CLOCK_HZ": f"{board.clock_hz}u",
-        "MODEL_ID": _string(dialect.model),
-    }
-    if dialect.name == "mlperf" and dialect.model == RECONSTRUCTS:
+    facts = {"BOARD": _string(board.name), "MODEL_ID": _string(dialect.model)}
+    if dialect.name == "edge-impulse":
+        classes = graph.tensors[graph.outputs[0]].elements
+        labels = bundle.get("labels") or [f"class {i}" for i in range(classes)]
+        logits = graph.nodes[-1].op != "SOFTMAX" and bundle.get("task") != "regression"
+        facts["LABELS"] = ", ".join(map(_string, labels))
+        facts["LOGITS"] = str(int(logits))
+        facts["RATE"] = f"{bundle.get('sample_rate', RATE)}u"
+    elif dialect.model == RECONSTRUCTS:
         facts["RECONSTRUCTS"] = "1"
     lines = [f"#define EAR_{name} {value}" for name, value in facts.items()]
     return "\n".join(["// dialect.h: what the outside dialect tells of board and model.", *lines, ""])

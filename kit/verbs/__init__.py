@@ -15,6 +15,7 @@ NAMES = (
     "listen",
     "profile",
     "serve",
+    "record",
     "reference",
     "report",
     "zoo",

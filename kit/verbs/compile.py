@@ -26,7 +26,7 @@ def add(parser: Parser) -> None:
     parser.add_argument(
         "--dialect",
         metavar="NAME",
-        help="mlperf, what its clients say, beside the link; mlperf=ID chooses the model's id",
+        help="mlperf or edge-impulse, what its clients speak, beside the link; NAME=ID: the model's id",
     )
     parser.add_argument(
         "-o", "--output", type=arguments.path, metavar="BUILD", help="default: build/NAME-BOARD"

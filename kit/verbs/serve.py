@@ -23,6 +23,7 @@ def add(parser: Parser) -> None:
         help="what `earkit compile` made, or a model of `earkit zoo`",
     )
     parser.add_argument("--board", help="for a model that comes with the kit: see `earkit zoo`")
+    parser.add_argument("--source", type=arguments.path, help="what the board hears: mic, or a sound file")
 
 
 def run(args: Namespace) -> int:
@@ -40,5 +41,5 @@ def run(args: Namespace) -> int:
 
     with shown() as progress:
         folder = shelf.built(args.build, args.board, progress)
-        pipeline.serve(folder, ready=ready, stop=stop, progress=progress)
+        pipeline.serve(folder, ready=ready, stop=stop, source=args.source, progress=progress)
     return 0

@@ -259,7 +259,7 @@ def test_a_build_without_a_dialect_has_none_of_it(tiny_build: Path) -> None:
 
 @pytest.mark.parametrize(
     ("argument", "says"),
-    [("morse", "--dialect takes mlperf"), ("mlperf", "mlperf=ID"), ("mlperf=a b", "letters, digits")],
+    [("morse", "mlperf or edge-impulse"), ("mlperf", "mlperf=ID"), ("mlperf=a b", "letters, digits")],
 )
 def test_a_wrong_dialect_is_one_line(
     tiny_model: Path, capsys: pytest.CaptureFixture[str], argument: str, says: str
