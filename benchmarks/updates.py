@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import random
+import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
@@ -17,7 +18,9 @@ from kit.device import Device
 from kit.fake_link import PacedWire
 from kit.update import write_image
 from kit.virtual import VirtualBoard
-from tests.updates import FAULTS, NEW, OLD, Small, Trial, small
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+from updates import FAULTS, NEW, OLD, Small, Trial, small
 
 RESULT = Path(__file__).parent / "results" / "updates.md"
 EVERY = 4  # of the flash operations, one is cut; each of the last ones, which make an image valid

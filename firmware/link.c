@@ -45,10 +45,12 @@ static void transmit(const uint8_t *bytes, uint32_t length) {
     port_uart_write(&end, 1);
 }
 
+static uint32_t seed(const ear_link_t *link, uint8_t kind) { return kind == EAR_HELLO ? 0 : link->session; }
+
 static void send(const ear_link_t *link, ear_frame_t *frame, uint32_t body) {
     frame->acknowledge = link->expected;
     frame->credit = (uint8_t)(EAR_LINK_SLOTS - link->waiting);
-    uint32_t crc = ear_crc32(0, bytes_of(frame), HEADER + body);
+    uint32_t crc = ear_crc32(seed(link, frame->kind), bytes_of(frame), HEADER + body);
     for (uint32_t i = 0; i < CRC; i++) frame->body[body + i] = (uint8_t)(crc >> 8 * i);
     transmit(bytes_of(frame), HEADER + body + CRC);
 }
@@ -56,7 +58,7 @@ static void send(const ear_link_t *link, ear_frame_t *frame, uint32_t body) {
 // A frame without a body, such as ACK; needs no room for one.
 static void send_short(const ear_link_t *link, uint8_t kind, uint8_t sequence) {
     uint8_t bytes[HEADER + CRC] = {kind, sequence, link->expected, (uint8_t)(EAR_LINK_SLOTS - link->waiting)};
-    uint32_t crc = ear_crc32(0, bytes, HEADER);
+    uint32_t crc = ear_crc32(seed(link, kind), bytes, HEADER);
     for (uint32_t i = 0; i < CRC; i++) bytes[HEADER + i] = (uint8_t)(crc >> 8 * i);
     transmit(bytes, sizeof bytes);
 }
@@ -100,7 +102,7 @@ static void frame_end(ear_link_t *link) {
     uint32_t length = link->in_bytes;
     if (length == 0 && !link->overrun && link->run == 0) return;  // an empty frame: line noise or a wake-up
     if (link->overrun || link->run || length < HEADER + CRC ||
-        ear_crc32(0, bytes_of(&link->in), length - CRC) != word_at(bytes_of(&link->in) + length - CRC)) {
+        ear_crc32(seed(link, link->in.kind), bytes_of(&link->in), length - CRC) != word_at(bytes_of(&link->in) + length - CRC)) {
         link->damaged++;
         return;
     }

@@ -1,6 +1,7 @@
 // The link's device end: COBS frames with CRC-32, sequence numbers and credits, and the commands they carry.
 //
 // Frame = COBS(kind, sequence, acknowledge, credit, body[0..EAR_LINK_BODY], CRC-32 of all before it) 0x00.
+// The CRC goes on from the session's number (from 0 in HELLO): a frame of another session counts as damaged.
 // All recovery is the host's: the board has no timer. When the host hears nothing it sends a PROBE; the board
 // sends its unacknowledged frame again and answers ECHO, which tells the host what got lost the other way.
 #ifndef EAR_LINK_H

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 import struct
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -47,13 +47,14 @@ class FakeLink:
         """Do nothing: there is no line."""
 
     def _frame(self, kind: int, sequence: int, body: bytes = b"") -> None:
-        self._out += link.encode(kind, sequence % 256, self._expected % 256, self.slots, body)
+        session = 0 if kind == link.HELLO else self._session
+        self._out += link.encode(kind, sequence % 256, self._expected % 256, self.slots, body, session)
 
     def _handle(self, frame: link.Frame) -> None:
         if frame.kind == link.HELLO:
             _, session = struct.unpack("<II", frame.body)
             if session != self._session:
-                self._session = session
+                self._session = self._decoder.session = session
                 self._begin()
             self._frame(link.HELLO, 0, struct.pack("<4I", link.VERSION, session, link.BODY, self.mode))
         if not self._session:
@@ -91,10 +92,11 @@ class Faults:
 
 
 class FaultyWire:
-    """Another wire, with faults in both directions drawn from `seed`."""
+    """Another wire, with faults in both directions drawn from `seed` and counted in `injected`."""
 
     def __init__(self, wire: link.Wire, faults: Faults, seed: int) -> None:
         self.name, self.live = wire.name, wire.live
+        self.injected: Counter[str] = Counter()
         self._wire, self._faults, self._random = wire, faults, random.Random(seed)
         self._written = 0
 
@@ -127,13 +129,19 @@ class FaultyWire:
     def _piece(self, piece: bytes) -> bytes:
         draw, faults = self._random, self._faults
         if draw.random() < faults.loss:
+            self.injected["lost"] += 1
             return b""
         if draw.random() < faults.damage:
+            self.injected["damaged"] += 1
             at = draw.randrange(len(piece))
             piece = piece[:at] + bytes([draw.randrange(256)]) + piece[at + 1 :]
         if draw.random() < faults.noise:
+            self.injected["noise"] += 1
             piece = draw.randbytes(draw.randrange(1, 40)) + piece
-        return piece * (2 if draw.random() < faults.repeat else 1)
+        if draw.random() < faults.repeat:
+            self.injected["repeated"] += 1
+            piece *= 2
+        return piece
 
 
 class PacedWire:

@@ -59,10 +59,12 @@ class Wire(Protocol):
         """Give the line back."""
 
 
-def encode(kind: int, sequence: int, acknowledge: int, credit: int, body: bytes = b"") -> bytes:
-    """Return the frame as it goes over the wire, its closing zero included."""
+def encode(
+    kind: int, sequence: int, acknowledge: int, credit: int, body: bytes = b"", session: int = 0
+) -> bytes:
+    """Return the frame as it goes over the wire, its closing zero included; HELLO is of no session."""
     plain = HEADER.pack(kind, sequence, acknowledge, credit) + body
-    return cobs(plain + struct.pack("<I", zlib.crc32(plain))) + b"\0"
+    return cobs(plain + struct.pack("<I", zlib.crc32(plain, session))) + b"\0"
 
 
 def cobs(data: bytes) -> bytes:
@@ -103,10 +105,10 @@ class Frame:
 
 
 class Decoder:
-    """Cuts a byte stream into frames; anything else is counted and the last of it kept for messages."""
+    """Cuts a byte stream into frames of `session`; anything else is counted, and kept for messages."""
 
-    def __init__(self) -> None:
-        self.damaged = 0
+    def __init__(self, session: int = 0) -> None:
+        self.damaged, self.session = 0, session
         self.garbage = b""
         self._rest = b""
 
@@ -125,7 +127,8 @@ class Decoder:
         if (
             plain is None
             or not 8 <= len(plain) <= BODY + 8
-            or zlib.crc32(plain[:-4]) != int.from_bytes(plain[-4:], "little")
+            or zlib.crc32(plain[:-4], 0 if plain[0] == HELLO else self.session)
+            != int.from_bytes(plain[-4:], "little")
         ):
             self._spoil(coded)
             return None
@@ -173,7 +176,7 @@ class Link:
         self._outstanding.clear()
         self._next = self._expected = self._limit = self._acknowledged = 0
         self._greeted = False
-        self._session = int.from_bytes(os.urandom(4), "little") | 1
+        self._session = self._decoder.session = int.from_bytes(os.urandom(4), "little") | 1
         hello = encode(HELLO, 0, 0, 0, struct.pack("<II", VERSION, self._session))
         self._until(lambda: self._greeted, lambda: b"\0" + hello, patience, at_once=True)
 
@@ -249,10 +252,13 @@ class Link:
 
     def _probe(self) -> bytes:
         self._nonce = (self._nonce + 1) % 256
-        return encode(PROBE, self._nonce, self._expected % 256, 0)
+        return self._frame(PROBE, self._nonce)
+
+    def _frame(self, kind: int, sequence: int, body: bytes = b"") -> bytes:
+        return encode(kind, sequence, self._expected % 256, 0, body, self._session)
 
     def _transmit(self, sequence: int, message: bytes) -> None:
-        self.wire.write(encode(DATA, sequence % 256, self._expected % 256, 0, message))
+        self.wire.write(self._frame(DATA, sequence % 256, message))
 
     def _take(self, data: bytes) -> bool:
         """Handle received bytes; tell whether something moved on."""
@@ -269,7 +275,7 @@ class Link:
             if fresh:
                 self._inbox.append(frame.body)
                 self._expected += 1
-            self.wire.write(encode(ACK, 0, self._expected % 256, 0))
+            self.wire.write(self._frame(ACK, 0))
             return fresh
         if frame.kind == ECHO and frame.sequence == self._nonce:
             self._nonce = (self._nonce + 1) % 256  # an echo that comes twice counts once

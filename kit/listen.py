@@ -35,6 +35,7 @@ class Board(Protocol):
     """What listening needs of kit.device.Device."""
 
     origin: Literal["emulated", "measured"]
+    packed: bool  # whether sound goes to it as ADPCM
 
     def info(self) -> Info:
         """Ask the board about itself."""
@@ -97,6 +98,7 @@ class Heard:
     unit: Literal["instructions", "cycles"]
     origin: Literal["emulated", "measured"]
     interrupted: bool
+    packed: bool  # whether the sound went as ADPCM, because the line carries no more
 
     def record(self) -> dict[str, Any]:
         """Return the object of `listen --json`."""
@@ -109,6 +111,7 @@ class Heard:
             f"{self.unit}_per_second": None if self.work is None else round(self.work),
             "origin": self.origin,
             "interrupted": self.interrupted,
+            "sent_as": "adpcm" if self.packed else "int16",
         }
 
 
@@ -229,6 +232,7 @@ def stream(
             unit=board.info().unit,
             origin=board.origin,
             interrupted=stop is not None and stop.is_set(),
+            packed=board.packed,
         )
         view.end(heard)
     return heard

@@ -183,6 +183,8 @@ def summary(heard: Heard) -> str:
     text += f"{heard.events} events, {heard.results} results"
     if heard.work is not None:
         text += f", {heard.work / 1e6:.2f} million {heard.unit} a second of sound ({heard.origin})"
+    if heard.packed:
+        text += "\nthe line is too slow for 16 bits a sample: sound went as ADPCM, 4 bits a sample"
     if heard.lost_samples:
         lost = heard.lost_samples / heard.listening.rate
         text += (

@@ -54,3 +54,4 @@ static uint32_t take(uint8_t *to, const uint8_t *from, uint32_t *length) {
 
 uint32_t host_heard(uint8_t *to) { return take(to, heard, &heard_bytes); }
 uint32_t host_said(uint8_t *to) { return take(to, said, &said_bytes); }
+uint32_t host_damaged(void) { return link_under_test.damaged; }

@@ -150,3 +150,17 @@ def test_a_build_on_a_slow_line_is_packed(build: Build, monkeypatch: pytest.Monk
         device, _ = board_at(build, baud)
         monkeypatch.setattr(serial, "connect", lambda *_, device=device: device)
         assert devices.open(build, None).packed == (baud == 115_200)
+
+
+def test_listening_says_so(build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import soundfile
+
+    from kit import listen, listen_view
+
+    soundfile.write(tmp_path / "clip.wav", sound(), 16_000)
+    for baud, form in ((115_200, "adpcm"), (921_600, "int16")):
+        device, _ = board_at(build, baud)
+        monkeypatch.setattr(serial, "connect", lambda *_, device=device: device)
+        heard = listen.listen(build, str(tmp_path / "clip.wav"), fast=True)
+        assert heard.record()["sent_as"] == form
+        assert ("ADPCM" in listen_view.summary(heard)) == (form == "adpcm")

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_firmware import MODEL_C, MODEL_H
 
 import boards
 import firmware
@@ -21,41 +22,6 @@ from kit import device, update
 from kit.virtual import VirtualBoard
 
 RUNTIME_LIMIT = 6 * 1024  # bytes of application without model and front end, on the M4
-MODEL_H = """
-#include <stdint.h>
-#define EAR_BUILD_ID "stand-in"
-#define EAR_INPUT_BYTES 8
-#define EAR_OUTPUT_BYTES 8
-#define EAR_ARENA_BYTES 16
-#define EAR_NODES 1
-#define EAR_FRONTEND 0
-#define EAR_INPUTS 1
-#define EAR_OUTPUTS 1
-struct ear_end {
-    void *data;
-    uint32_t bytes;
-};
-extern const struct ear_end ear_inputs[EAR_INPUTS], ear_outputs[EAR_OUTPUTS];
-void ear_model_init(void);
-void ear_model_reset(void);
-void ear_model_invoke(void (*before)(uint32_t node));
-int ear_arena_intact(void);
-uint32_t ear_arena_high_water(void);
-"""
-MODEL_C = """
-#include "model.h"
-static int8_t memory[16];
-const struct ear_end ear_inputs[EAR_INPUTS] = {{memory, 8}}, ear_outputs[EAR_OUTPUTS] = {{memory + 8, 8}};
-void ear_model_init(void) {}
-void ear_model_reset(void) {}
-void ear_model_invoke(void (*before)(uint32_t node)) {
-    if (before) before(0);
-    for (uint32_t i = 0; i < 8; i++) memory[8 + i] = memory[7 - i];
-    if (before) before(1);
-}
-int ear_arena_intact(void) { return 1; }
-uint32_t ear_arena_high_water(void) { return 16; }
-"""
 COMPILERS = [
     "zig",
     pytest.param(

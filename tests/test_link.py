@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import random
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,7 +19,13 @@ from kit.fake_link import FakeLink, Faults, FaultyWire
 
 few = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 messages = st.lists(st.binary(min_size=4, max_size=link.BODY), min_size=1, max_size=4)
-HELLO = link.encode(link.HELLO, 0, 0, 0, struct.pack("<II", link.VERSION, 7))
+SESSION = 7
+HELLO = link.encode(link.HELLO, 0, 0, 0, struct.pack("<II", link.VERSION, SESSION))
+
+
+def framed(sequence: int, body: bytes, session: int = SESSION) -> bytes:
+    """Return a message as a frame."""
+    return link.encode(link.DATA, sequence, 0, 0, body, session)
 
 
 class DeviceEnd:
@@ -124,7 +132,7 @@ def test_c_hears_what_python_says(
     library: ctypes.CDLL, bodies: list[bytes], noise: bytes, data: st.DataObject
 ) -> None:
     end = DeviceEnd(library)
-    frames = [link.encode(link.DATA, i, 0, 0, body) for i, body in enumerate(bodies)]
+    frames = [framed(i, body) for i, body in enumerate(bodies)]
     stream = noise + b"\0" + HELLO + b"".join(frame * data.draw(st.integers(1, 2)) for frame in frames)
     while stream:
         cut = data.draw(st.integers(1, len(stream)))
@@ -139,22 +147,22 @@ def test_python_hears_what_c_says(library: ctypes.CDLL, body: bytes) -> None:
     end = DeviceEnd(library)
     end.feed(HELLO)
     assert end.say(body)
-    hello, answer = link.Decoder().feed(end.said())
+    hello, answer = link.Decoder(SESSION).feed(end.said())
     assert hello.kind == link.HELLO
-    assert struct.unpack("<4I", hello.body) == (link.VERSION, 7, link.BODY, 1)
+    assert struct.unpack("<4I", hello.body) == (link.VERSION, SESSION, link.BODY, 1)
     assert (answer.kind, answer.body) == (link.DATA, b"\x81\0\0\0" + body)
 
 
 @few
 @given(st.lists(st.binary(max_size=700), max_size=6))
 def test_no_bytes_harm_either_parser(library: ctypes.CDLL, pieces: list[bytes]) -> None:
-    end, decoder = DeviceEnd(library), link.Decoder()
+    end, decoder = DeviceEnd(library), link.Decoder(SESSION)
     for piece in pieces:
         end.feed(piece)
         decoder.feed(piece)
     assert end.heard() == []
     end.said()
-    end.feed(b"\0" + HELLO + link.encode(link.DATA, 0, 0, 0, b"after"))
+    end.feed(b"\0" + HELLO + framed(0, b"after"))
     assert end.heard() == [b"after"]
     assert [frame.kind for frame in decoder.feed(b"\0" + end.said())] == [link.HELLO, link.ACK]
 
@@ -162,7 +170,7 @@ def test_no_bytes_harm_either_parser(library: ctypes.CDLL, pieces: list[bytes]) 
 @few
 @given(at=st.integers(0, 30), flip=st.integers(1, 255))
 def test_a_damaged_frame_is_refused(library: ctypes.CDLL, at: int, flip: int) -> None:
-    frame = bytearray(link.encode(link.DATA, 0, 0, 0, b"damaged on its way here"))
+    frame = bytearray(framed(0, b"damaged on its way here"))
     frame[at] ^= flip
     end = DeviceEnd(library)
     end.feed(HELLO + bytes(frame))
@@ -170,10 +178,10 @@ def test_a_damaged_frame_is_refused(library: ctypes.CDLL, at: int, flip: int) ->
 
 
 def test_credits_bound_what_the_board_takes(end: DeviceEnd) -> None:
-    frames = [link.encode(link.DATA, i, 0, 0, b"body") for i in range(6)]
+    frames = [framed(i, b"body") for i in range(6)]
     end.feed(HELLO + b"".join(frames), busy=True)
     assert end.waiting() == 4
-    said = link.Decoder().feed(end.said())
+    said = link.Decoder(SESSION).feed(end.said())
     assert [(frame.kind, frame.acknowledge, frame.credit) for frame in said] == [
         (link.HELLO, 0, 4),
         (link.ACK, 4, 0),
@@ -185,16 +193,14 @@ def test_credits_bound_what_the_board_takes(end: DeviceEnd) -> None:
 
 
 def test_an_old_session_is_forgotten(end: DeviceEnd) -> None:
-    end.feed(HELLO + link.encode(link.DATA, 0, 0, 0, b"first"))
+    end.feed(HELLO + framed(0, b"first"))
     end.feed(link.encode(link.HELLO, 0, 0, 0, struct.pack("<II", link.VERSION, 8)))
-    end.feed(link.encode(link.DATA, 1, 0, 0, b"stale") + link.encode(link.DATA, 0, 0, 0, b"fresh"))
+    end.feed(framed(1, b"stale", 8) + framed(0, b"fresh", 8))
     assert end.heard() == [b"first", b"fresh"]
 
 
 def test_a_repeated_hello_forgets_nothing(end: DeviceEnd) -> None:
-    end.feed(
-        HELLO + link.encode(link.DATA, 0, 0, 0, b"first") + HELLO + link.encode(link.DATA, 1, 0, 0, b"next")
-    )
+    end.feed(HELLO + framed(0, b"first") + HELLO + framed(1, b"next"))
     assert end.heard() == [b"first", b"next"]
 
 
@@ -271,9 +277,99 @@ def test_a_live_line_is_given_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_another_version_is_named() -> None:
     class Other(FakeLink):
         def read(self, timeout: float) -> bytes:
-            frames = link.Decoder().feed(super().read(timeout))
+            frames = link.Decoder(SESSION).feed(super().read(timeout))
             bodies = [struct.pack("<I", 9) + frame.body[4:] for frame in frames if frame.kind == link.HELLO]
             return b"".join(link.encode(link.HELLO, 0, 0, 4, body) for body in bodies)
 
     with pytest.raises(link.LinkError, match="version 9"):
         link.Link(Other(lambda _: [])).connect()
+
+
+@few
+@given(
+    nonces=st.lists(st.integers(0, 255), min_size=1, max_size=8),
+    spoils=st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 2), st.integers(0, 255)), max_size=6),
+)
+def test_both_parsers_take_and_refuse_the_same_frames(
+    library: ctypes.CDLL, nonces: list[int], spoils: list[tuple[int, int, int]]
+) -> None:
+    end, decoder = DeviceEnd(library), link.Decoder(SESSION)
+    end.feed(HELLO)
+    end.said()
+    stream = bytearray(b"".join(link.encode(link.PROBE, n, 0, 0, b"", SESSION) for n in nonces))
+    for place, way, byte in spoils:
+        at = place % len(stream)
+        stream[at : at + (way != 1)] = b"" if way == 2 and len(stream) > 1 else bytes((byte,))
+    whole = bytes(stream) + b"\0"
+    end.feed(whole)
+    taken = [frame.sequence for frame in decoder.feed(whole) if frame.kind == link.PROBE]
+    echoes = [frame.sequence for frame in link.Decoder(SESSION).feed(end.said()) if frame.kind == link.ECHO]
+    assert echoes == taken
+    assert library.host_damaged() == decoder.damaged
+
+
+rates = st.floats(0, 0.3)
+
+
+@few
+@given(
+    rates=st.tuples(rates, rates, rates, rates),
+    seed=st.integers(0, 2**32 - 1),
+    sizes=st.lists(st.integers(0, link.BODY - 8), min_size=1, max_size=40),
+)
+def test_no_faults_lose_repeat_or_reorder_messages(
+    library: ctypes.CDLL, rates: tuple[float, ...], seed: int, sizes: list[int]
+) -> None:
+    loss, damage, repeat, noise = rates
+    faulty = FaultyWire(DeviceWire(DeviceEnd(library)), Faults(loss, damage, repeat, noise), seed)
+    under_test = link.Link(faulty)
+    under_test.connect()
+    sent = [struct.pack("<I", number) + bytes(size) for number, size in enumerate(sizes)]
+    heard = []
+    for message in sent:  # in flight at the same time, as far as the credits go
+        under_test.send(message)
+        while answer := under_test.poll():
+            heard.append(answer)
+    while len(heard) < len(sent):
+        heard.append(under_test.receive())
+    assert heard == [b"\x81\0\0\0" + message for message in sent]
+
+
+class LateWire(DeviceWire):
+    """The C end, to which some frames come late: whenever `late` says so, as a stale line gives them."""
+
+    def __init__(self, end: DeviceEnd, late: Iterator[bool]) -> None:
+        super().__init__(end)
+        self.late, self.kept, self.got = late, [b""], list[bytes]()
+
+    def write(self, data: bytes) -> None:
+        for part in data.split(b"\0")[:-1]:
+            frame = part + b"\0"
+            hello = (link.uncobs(part) or b"")[:1] == bytes((link.HELLO,))
+            if not hello and next(self.late):
+                self.kept.append(frame)
+                continue
+            self.end.feed(frame)
+            if next(self.late):
+                self.end.feed(self.kept.pop(0) if self.kept else b"")
+        self.got += self.end.heard()
+
+
+@few
+@given(seed=st.integers(0, 2**32 - 1), counts=st.lists(st.integers(1, 30), min_size=2, max_size=4))
+def test_nothing_of_an_old_session_is_heard_in_a_new_one(
+    library: ctypes.CDLL, seed: int, counts: list[int]
+) -> None:
+    draw = random.Random(seed)
+    wire = LateWire(DeviceEnd(library), iter(lambda: draw.random() < 0.2, None))
+    for session, count in enumerate(counts):
+        under_test = link.Link(wire)
+        under_test.connect()
+        wire.got.clear()
+        sent = [struct.pack("<II", session, number) for number in range(count)]
+        for message in sent:
+            under_test.send(message)
+        if session % 2 == 0:  # the other ones are left with messages on the line
+            under_test.flush()
+            assert wire.got == sent
+        assert wire.got == sent[: len(wire.got)]

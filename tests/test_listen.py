@@ -37,6 +37,7 @@ class LoudnessBoard:
     """A board whose model believes in the class whose level is that of the input's middle."""
 
     origin: Literal["emulated", "measured"] = "emulated"
+    packed = False
 
     def __init__(self) -> None:
         self.chunks: list[Samples | int] = []

@@ -45,8 +45,8 @@ class Listening:
 
     def written(self) -> int:
         """Return the bytes of all WRITE messages so far."""
-        frames = link.Decoder().feed(self.sent)
-        return sum(len(f.body) - 8 for f in frames if f.kind == link.DATA and f.body[0] == WRITE)
+        frames = [link.uncobs(part) or b"" for part in self.sent.split(b"\0")]  # header, message, CRC
+        return sum(len(f) - 16 for f in frames if f[:1] == bytes((link.DATA,)) and f[4] == WRITE)
 
 
 def large(made: Small, name: str, pages: int) -> tuple[bytes, bytes]:

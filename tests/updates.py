@@ -8,6 +8,8 @@ import random
 from pathlib import Path
 from typing import Literal
 
+from small_firmware import MODEL_C, MODEL_H
+
 import boards
 import firmware
 from boards.errors import UserError
@@ -22,35 +24,6 @@ from kit.virtual import VirtualBoard
 
 Fault = Literal["cut", "flip", "drop", "repeat", "delay"]
 FAULTS: tuple[Fault, ...] = ("cut", "flip", "drop", "repeat", "delay")
-MODEL_H = """#pragma once
-#include <stdint.h>
-#define EAR_INPUT_BYTES 8
-#define EAR_OUTPUT_BYTES 8
-#define EAR_INPUTS 1
-#define EAR_OUTPUTS 1
-#define EAR_NODES 1
-#define EAR_ARENA_BYTES 16
-#define EAR_FRONTEND 0
-#define EAR_BUILD_ID "stand-in"
-struct ear_end { void *data; uint32_t bytes; };
-extern const struct ear_end ear_inputs[], ear_outputs[];
-extern int8_t *const ear_input, *const ear_output;
-void ear_model_init(void);
-void ear_model_reset(void);
-void ear_model_invoke(void (*probe)(uint32_t node));
-int ear_arena_intact(void);
-uint32_t ear_arena_high_water(void);
-"""
-MODEL_C = """#include "model.h"
-static int8_t memory[16];
-int8_t *const ear_input = memory, *const ear_output = memory + 8;
-const struct ear_end ear_inputs[] = {{memory, 8}}, ear_outputs[] = {{memory + 8, 8}};
-void ear_model_init(void) {}
-void ear_model_reset(void) {}
-void ear_model_invoke(void (*probe)(uint32_t node)) { (void)probe; }
-int ear_arena_intact(void) { return 1; }
-uint32_t ear_arena_high_water(void) { return 0; }
-"""
 
 
 @dataclasses.dataclass(frozen=True)
