@@ -308,7 +308,7 @@ def test_both_parsers_take_and_refuse_the_same_frames(
     assert library.host_damaged() == decoder.damaged
 
 
-rates = st.floats(0, 0.3)
+rates = st.floats(0, 0.12)
 
 
 @few
