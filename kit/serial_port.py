@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import re
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +17,7 @@ from boards import Board, atomic
 from kit.link import GoneError, LinkError
 
 EMULATOR = "emulator"  # the port of a real board that an emulator models
+REMOTE = "rfc2217://"
 RULE = 'SUBSYSTEM=="tty", ATTRS{idVendor}=="%s", MODE="0666"'
 
 
@@ -114,7 +116,8 @@ def opened(name: str, lines: Mapping[str, bool], **settings: Any) -> Any:
     import serial
 
     try:
-        port = serial.serial_for_url(name, do_not_open=True, write_timeout=5, **settings)
+        patience = None if name.startswith(REMOTE) else 5  # pyserial has none there
+        port = serial.serial_for_url(name, do_not_open=True, write_timeout=patience, **settings)
         if port.__class__.__module__.startswith("serial.serial"):
             port.exclusive = True
         for line, asserted in lines.items():
@@ -143,12 +146,21 @@ class SerialWire:
     def read(self, timeout: float) -> bytes:
         """Return what has come, waiting at most `timeout` seconds for it; GoneError if unplugged."""
         try:
+            if self.name.startswith(REMOTE):
+                return self._read_remote(timeout)
             self._port.timeout = timeout
             first = self._port.read(1)
             self._port.timeout = 0
             return bytes(first + self._port.read(4096)) if first else b""
         except (OSError, TypeError) as error:
             raise self._gone(error) from None
+
+    def _read_remote(self, timeout: float) -> bytes:
+        """Do the same where every new timeout would be told to the far end first."""
+        end = time.monotonic() + timeout
+        while not self._port.in_waiting and time.monotonic() < end:
+            time.sleep(0.001)
+        return bytes(self._port.read(self._port.in_waiting))
 
     def write(self, data: bytes) -> None:
         """Send all of `data`; GoneError if unplugged."""

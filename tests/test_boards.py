@@ -25,6 +25,18 @@ def test_board_is_sound(name: str) -> None:
     assert (board.core in ("cortex-m0", "cortex-m0plus", "cortex-m3")) == (board.fpu == "none")
 
 
+@pytest.mark.parametrize("name", boards.names())
+def test_the_second_image_has_as_much_room_as_the_first(name: str) -> None:
+    board = boards.load(name)
+    assert 0 < board.second_image <= board.app_size - board.second_image
+    start = board.app_origin + board.second_image - board.flash_memory.origin
+    pages = board.stm32_rom.pages if board.stm32_rom else ()
+    edges = {0}
+    for count, size in pages:
+        edges |= {max(edges) + size * n for n in range(1, count + 1)}
+    assert start in edges if pages else start % 4096 == 0, "a page belongs to one image"
+
+
 def test_virtual_boards_are_there() -> None:
     assert set(boards.names()) >= VIRTUAL
 

@@ -75,6 +75,30 @@ def test_open_flashes_a_virtual_board_that_runs_something_else(build: Build) -> 
         assert device.info().build_id == "another-build-id"
 
 
+@pytest.mark.parametrize("second", [True, False])
+def test_the_verb_says_whether_there_is_a_way_back(
+    build: Build, second: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from firmware.compiler import build as builds
+    from kit import cli
+
+    made = build if second else dataclasses.replace(build, second=b"")
+    monkeypatch.setattr(builds, "load", lambda _: made)
+    assert cli.main(["flash", str(build.path)]) == 0
+    assert ("no old one to fall back to" in capsys.readouterr().out) != second
+
+
+def test_a_new_image_that_does_not_answer_is_named(build: Build) -> None:
+    flash.flash(build, None)
+    origin = build.board.app_origin + build.board.second_image
+    dead = images.pack(struct.pack("<II", 0x2000_1000, origin + 0x209) + b"\x00\xde" * 8, "dead", origin)
+    broken = dataclasses.replace(build, build_id="dead", second=dead)
+    with pytest.raises(
+        UserError, match=rf"build dead .* does not answer .*; build {build.build_id} runs again"
+    ):
+        flash.flash(broken, None)
+
+
 def test_a_virtual_board_has_no_port(build: Build) -> None:
     with pytest.raises(UserError, match="leave --port /dev/ttyX out"):
         flash.flash(build, "/dev/ttyX")

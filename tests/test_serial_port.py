@@ -194,5 +194,36 @@ def test_a_network_port_carries_the_link() -> None:
         assert under_test.receive() == b"egassem"
         wire.close()
         thread.join(5)
+        assert not thread.is_alive()
     with pytest.raises(serial_port.PortError, match="cannot be opened"):
         serial_port.SerialWire(wire.name, BOARD)
+
+
+def test_a_remote_port_carries_the_link() -> None:
+    import serial
+    from serial import rfc2217
+
+    fake = FakeLink(lambda message: [message[::-1]])
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        class Telnet:
+            """The far end of RFC 2217, by pyserial's own manager."""
+
+            def __init__(self, line: socket.socket) -> None:
+                self.write = line.sendall
+                manager = rfc2217.PortManager(serial.serial_for_url("loop://"), self)
+                while data := line.recv(4096):
+                    fake.write(b"".join(manager.filter(data)))
+                    line.sendall(b"".join(manager.escape(fake.read(0))))
+                line.close()
+
+        thread = threading.Thread(target=lambda: Telnet(server.accept()[0]), daemon=True)
+        thread.start()
+        wire = serial_port.SerialWire(f"rfc2217://127.0.0.1:{server.getsockname()[1]}", BOARD)
+        under_test = link.Link(wire)
+        under_test.connect()
+        under_test.send(b"message")
+        assert under_test.receive() == b"egassem"
+        wire.close()
+        thread.join(5)
+        assert not thread.is_alive()
