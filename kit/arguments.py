@@ -88,7 +88,8 @@ def data(parser: Parser, default: str | None) -> None:
         type=path,
         default=default,
         metavar="DIR",
-        help="folder of clips (ESC-50, Speech Commands or FSDD layout, a folder per class, manifest.csv) "
+        help="folder of clips (ESC-50, Speech Commands or FSDD layout, a folder per class, manifest.csv, an "
+        "Edge Impulse export), "
         "'synthetic', or 'synthetic-affect' for values instead of classes"
         + (f" (default: {default})" if default else " (default: what the bundle was made with)"),
     )

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from boards.errors import UserError
-from models.data import affect, audio, synthetic
+from models.data import affect, audio, edge_impulse, synthetic
 from models.data.clips import Clip, Dataset, Progress, Subset, check_label, file_digest, label_names, quiet
 
 UNREADABLE = 0.10  # share of broken clips above which a data set is refused
@@ -35,7 +35,7 @@ MADE: Mapping[str, tuple[Callable[[int, int], Dataset], int]] = {  # sets that t
 }
 EXPECTED = (
     "a folder of audio per class, {label}_{speaker}_{take}.wav files, the Speech Commands or ESC-50 layout, "
-    "or a manifest.csv with path,label"
+    "an export of Edge Impulse, or a manifest.csv with path,label"
 )
 
 
@@ -215,6 +215,12 @@ def _fsdd(root: Path) -> tuple[list[Entry], list[str]] | None:
     ] if odd else []
 
 
+def _edge_impulse(root: Path) -> tuple[list[Entry], list[str]] | None:
+    """Read an export of Edge Impulse, its split as it is."""
+    found = edge_impulse.samples(root)
+    return found and ([Entry(s.path, s.label, s.group, "", s.subset) for s in found[0]], found[1])
+
+
 def _folders(root: Path) -> tuple[list[Entry], list[str]] | None:
     """Read a folder per class; a folder inside it is a group, and copies of one file are one group."""
     entries, empty = [], []
@@ -243,6 +249,7 @@ def _folders(root: Path) -> tuple[list[Entry], list[str]] | None:
 LAYOUTS: tuple[Callable[[Path], tuple[list[Entry], list[str]] | None], ...] = (
     _esc50,
     _manifest_in,
+    _edge_impulse,
     _speech_commands,
     _fsdd,
     _folders,
@@ -278,9 +285,13 @@ def _readable(root: Path, entries: Sequence[Entry], progress: Progress) -> tuple
     return kept, lines
 
 
+def _reader(path: Path) -> Any:
+    return edge_impulse if path.suffix.lower() in edge_impulse.SUFFIXES else audio
+
+
 def _check(entry: Entry) -> float | UserError:
     try:
-        return audio.check(entry.path)
+        return _reader(entry.path).check(entry.path)
     except UserError as error:
         return error
 
@@ -298,7 +309,7 @@ def _dataset(root: Path, base: Path, entries: Sequence[Entry], warnings: list[st
             name=Path(os.path.relpath(entry.path, base)).as_posix(),
             label=index[entry.label],
             group=entry.group,
-            read=partial(audio.read_audio, entry.path, seconds=LONGEST),
+            read=partial(_reader(entry.path).read_audio, entry.path, seconds=LONGEST),
             path=entry.path,
             fold=entry.fold,
             subset=cast(Subset, entry.subset),
