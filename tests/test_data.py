@@ -371,4 +371,4 @@ def test_real_sets(name: str, count: int, labels: int, folds: int) -> None:
 
 
 def test_layout_table_has_no_duplicates() -> None:
-    assert len(set(layouts.LAYOUTS)) == len(layouts.LAYOUTS) == 5
+    assert len(set(layouts.LAYOUTS)) == len(layouts.LAYOUTS) == 6
