@@ -78,7 +78,7 @@ static void config(char **unused) {
     }
     ear_text_put(
         "\r\n===== Snapshot ======\r\nHas snapshot:         0\r\nSupports stream:      0\r\n"
-        "Color depth:          Grayscale\r\nResolutions:          [ ]\r\n\r\n===== Inference ======\r\n");
+        "Color depth:          Grayscale\r\n\r\n===== Inference ======\r\n");
     line("Sensor:           ", port_microphone && EAR_FRONTEND ? "1" : "-1");
     ear_text_put(
         "Model type:       classification\r\n\r\n===== WIFI =====\r\nSSID:      \r\nPassword:  \r\nSecurity:  0\r\n"

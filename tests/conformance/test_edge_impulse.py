@@ -312,8 +312,11 @@ def test_a_hello_ends_inference_and_hands_the_line_over(
 
 
 @pytest.fixture
-def served(build: Build) -> Iterator[str]:
-    """Give the path of a port behind which the board runs."""
+def served(build: Build, tmp_path: Path) -> Iterator[str]:
+    """Give the path of a port behind which the board runs, and hears some noise."""
+    import soundfile
+
+    soundfile.write(tmp_path / "s.wav", sound(5), RATE)
     ports: list[str] = []
     opened, stop = threading.Event(), threading.Event()
 
@@ -321,7 +324,8 @@ def served(build: Build) -> Iterator[str]:
         ports.append(port)
         opened.set()
 
-    thread = threading.Thread(target=serve.serve, args=(build,), kwargs={"ready": ready, "stop": stop})
+    choices = {"ready": ready, "stop": stop, "source": str(tmp_path / "s.wav")}
+    thread = threading.Thread(target=serve.serve, args=(build,), kwargs=choices)
     thread.start()
     assert opened.wait(60)
     yield ports[0]
@@ -337,6 +341,10 @@ def test_the_clients_pace_on_a_serial_port(served: str) -> None:
         client.connect()
         assert client.config.values["Device info"]["type"] == "virtual-m4"
         client.settle("AT+SAMPLESETTINGS=noise,0.0625,1000,key")
+        client.send("AT+RUNIMPULSE")
+        assert b"Recording done" in client.until(b"whistle_up", 30)
+        assert client.stop().endswith(b"Inferencing stopped by user\r\n> ")
+        assert client.command("AT") == "OK"
 
 
 def test_record_writes_a_folder_per_class(

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
-from conftest import earkit
+from conftest import NO_QEMU, earkit
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mlperf_client import Runner, top_1
@@ -21,6 +21,7 @@ from firmware.compiler import interp
 from firmware.compiler.build import Build, load
 from kit import pipeline, serve
 from kit.device import Device
+from kit.device import open as open_device
 from kit.run import dequantise, quantise
 from kit.virtual import VirtualBoard
 
@@ -248,6 +249,18 @@ def test_a_served_board_is_a_serial_port(build: Build, served: list[str]) -> Non
             assert runner.name() == "virtual-m4"
             runner.load(x.tobytes())
             assert runner.infer(2, 1).texts == printed(build, expected)
+
+
+@pytest.mark.parametrize("name", ["virtual-m0plus", pytest.param("virtual-m55", marks=NO_QEMU)])
+def test_other_cores_speak_it_too(tiny_model: Path, tmp_path: Path, name: str) -> None:
+    build = pipeline.compile(tiny_model, name, tmp_path / "b", dialect="mlperf=kws01")
+    x = drawn(build, 1)
+    (expected,) = interp.run(build.graph, [x])
+    with open_device(build, None) as device:
+        runner = Runner(device.restart())
+        assert runner.name() == name
+        runner.load(x.tobytes())
+        assert runner.infer(2, 1).texts == printed(build, expected)
 
 
 def test_a_build_without_a_dialect_has_none_of_it(tiny_build: Path) -> None:
