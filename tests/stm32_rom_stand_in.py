@@ -30,7 +30,7 @@ class Line:
     def __init__(self) -> None:
         self.count = 0
         self.fault: Callable[[int, int], bytes | None] = lambda _, byte: bytes((byte,))
-        self.late = 0.3
+        self.late = 0.6
         self._delayed: list[tuple[float, bytes]] = []
 
     def carry(self, data: bytes) -> bytes:
@@ -106,7 +106,10 @@ class StandIn:
             self._failed = error
 
     def _byte(self) -> int:
-        while not self._waiting:
+        return self._bytes(1)[0]
+
+    def _bytes(self, count: int) -> bytes:
+        while len(self._waiting) < count:
             if self._stop.is_set():
                 raise Stopped
             if select.select([self._master], [], [], 0.01)[0]:
@@ -114,10 +117,9 @@ class StandIn:
             else:
                 self._waiting += self.to_chip.carry(b"")
                 self._say(b"")
-        return self._waiting.pop(0)
-
-    def _bytes(self, count: int) -> bytes:
-        return bytes(self._byte() for _ in range(count))
+        data = bytes(self._waiting[:count])
+        del self._waiting[:count]
+        return data
 
     def _say(self, data: bytes) -> None:
         if out := self.to_host.carry(data):

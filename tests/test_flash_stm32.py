@@ -45,7 +45,7 @@ def build(tiny_build: Path) -> Build:
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(an3155, "ANSWER", 0.2)
+    monkeypatch.setattr(an3155, "ANSWER", 0.4)
     monkeypatch.setattr(an3155, "ERASING", 1.0)
     monkeypatch.setattr(an3155, "QUIET", 0.02)
 
@@ -246,7 +246,7 @@ KINDS: dict[str, Callable[[int], bytes | None]] = {
 SMALL = 1024  # bytes of the image in the fault tests; about as many go each way
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=24, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     faults=st.dictionaries(st.integers(0, 1200), st.sampled_from(sorted(KINDS)), min_size=1, max_size=4),
     to_chip=st.booleans(),
