@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from boards.errors import UserError
 from kit.device import Device, Progress
+from kit.flash import whole
 from kit.serial_port import EMULATOR, SerialWire, remember
 from kit.update import write_image
 from kit.virtual import VirtualBoard
@@ -37,9 +38,7 @@ def connect(build: Build, port: str | None) -> Device:
     if board.kind == "virtual" and port is not None:
         raise UserError(f"{board.name} is emulated and has no port: leave --port {port} out")
     if port == EMULATOR and not board.emulated_flash:  # what it cannot write lies there from the start
-        wire = VirtualBoard(
-            board, build.boot.ljust(board.app_origin - board.flash_memory.origin, b"\xff") + build.image
-        )
+        wire = VirtualBoard(board, whole.contents(build))
     elif board.kind == "virtual" or port == EMULATOR:
         wire = VirtualBoard(board, build.path / FLASH_FILE, boot=build.boot)
     else:

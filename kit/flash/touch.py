@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from kit import serial_port
 from kit.serial_port import PortError
@@ -32,14 +31,14 @@ def touch(port: str) -> None:
 
 def serial_number(port: str | None) -> str | None:
     """Return the USB serial number of what is at `port`, None if it has none."""
-    return next((found.serial_number or None for found in _ports() if found.device == port), None)
+    return serial_port.serial_numbers().get(port or "") or None
 
 
 def port_of(number: str) -> str:
     """Return the port of the board with that USB serial number; PortError while there is none."""
-    for found in _ports():
-        if found.serial_number == number:
-            return str(found.device)
+    for port, found in sorted(serial_port.serial_numbers().items()):
+        if found == number:
+            return port
     raise PortError(f"no port with USB serial number {number}: plug the board in again and press its reset")
 
 
@@ -51,20 +50,14 @@ def port_after(port: str, number: str | None) -> str:
     """
     deadline = time.monotonic() + APPEARS
     while True:
-        if number is None and Path(port).exists():
+        if number is not None:
+            with suppress(PortError):
+                return port_of(number)
+        elif Path(port).exists():
             return port
-        try:
-            return port_of(number or "")
-        except PortError:
-            if time.monotonic() > deadline:
-                raise PortError(
-                    f"{port} did not come back within {APPEARS:.0f} s of the 1200-baud touch: "
-                    "press the board's reset twice, and name the port that appears with --port"
-                ) from None
+        if time.monotonic() > deadline:
+            raise PortError(
+                f"{port} did not come back within {APPEARS:.0f} s of the 1200-baud touch: "
+                "press the board's reset twice, and name the port that appears with --port"
+            )
         time.sleep(LOOKS)
-
-
-def _ports() -> list[Any]:
-    from serial.tools import list_ports
-
-    return sorted(list_ports.comports(), key=lambda found: str(found.device))
