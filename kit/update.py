@@ -12,7 +12,7 @@ from kit.device import Device, Progress
 from kit.link import BODY, LinkError
 
 ERASE, WRITE, PAGES, COMMIT, IMAGES = 16, 17, 18, 19, 20
-PIECE = BODY - 8  # bytes of flash in one message
+PIECE = (BODY - 8) // 32 * 32  # bytes of flash in one message; the coarsest flash programs 32 at once
 COMMIT_PATIENCE = 60.0  # seconds that a slow board may take to hash and to verify
 _PLACES = struct.Struct("<4I32s")  # ear_images_t and the key
 

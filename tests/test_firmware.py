@@ -113,7 +113,7 @@ def test_linker_scripts_keep_to_the_boards_memories(name: str, which: str, tmp_p
     text = link_script.script(board, "boot" if which == "boot" else "app")
     flash, ram = board.flash_memory, board.ram_memory
     start = flash.origin if which == "boot" else board.app_origin + image.HEADER_BYTES
-    size = boards.BOOT_BYTES if which == "boot" else flash.origin + flash.size - start
+    size = board.boot if which == "boot" else flash.origin + flash.size - start
     assert f"ORIGIN = {start:#010x}, LENGTH = {size:#x}" in text
     assert f"ORIGIN = {ram.origin:#010x}, LENGTH = {ram.size - link_script.HANDOVER_BYTES:#x}" in text
 

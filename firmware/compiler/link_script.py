@@ -42,7 +42,8 @@ SECTIONS
     .stack (NOLOAD) : ALIGN(8) {{ ear_stack_limit = .; . += {stack:#x}; ear_stack_top = .; }} > RAM :stack
     .data : ALIGN(8)
     {{
-        ear_data_start = .; *(.ram_code) *(.data .data.*{copied}) . = ALIGN(8); ear_data_end = .;
+        ear_data_start = .; ear_ram_code_start = .; *(.ram_code) . = ALIGN(4); ear_ram_code_end = .;
+        *(.data .data.*{copied}) . = ALIGN(8); ear_data_end = .;
     }} > RAM AT> FLASH :data
     .text : ALIGN(8) {{ *(.text .text.*) *(.rodata .rodata.*) . = ALIGN(8); }} > FLASH :text
     ear_data_load = LOADADDR(.data);

@@ -51,6 +51,7 @@ CORES: Mapping[str, Core] = {
     "cortex-m0plus": _core("cortex_m0plus", "eabi", "cortex-m0plus"),
     "cortex-m3": _core("cortex_m3", "eabi", "cortex-m3"),
     "cortex-m4": _core("cortex_m4+vfp4d16sp", "eabihf", "cortex-m4", "fpv4-sp-d16"),
+    "cortex-m7 single": _core("cortex_m7+fp_armv8d16sp", "eabihf", "cortex-m7", "fpv5-sp-d16"),
     "cortex-m7": _core("cortex_m7+fp_armv8d16", "eabihf", "cortex-m7", "fpv5-d16"),
     "cortex-m33": _core("cortex_m33+dsp+fp_armv8d16sp", "eabihf", "cortex-m33", "fpv5-sp-d16"),
     "cortex-m55": _core("cortex_m55+mve_fp+fp_armv8d16+fullfp16", "eabihf", "cortex-m55", "auto"),
@@ -103,7 +104,7 @@ def unit(board: Board) -> Unit:
 
 def core_flags(board: Board, toolchain: Toolchain) -> tuple[str, ...]:
     """Return the flags that select the board's core and its floating point."""
-    core = CORES[board.core]
+    core = CORES["cortex-m7 single" if (board.core, board.fpu) == ("cortex-m7", "single") else board.core]
     return (*core.zig, "-fno-sanitize=all") if toolchain == "zig" else core.gcc
 
 

@@ -8,6 +8,7 @@
 
 #define NVIC_ENABLE(irq) REGISTER(0xE000E100u + 4u * ((irq) / 32u))   // set-enable
 #define NVIC_DISABLE(irq) REGISTER(0xE000E180u + 4u * ((irq) / 32u))  // clear-enable
+#define NVIC_UNPEND(irq) REGISTER(0xE000E280u + 4u * ((irq) / 32u))   // clear-pending
 #define NVIC_BIT(irq) (1u << ((irq) % 32u))
 
 #define SYSTICK_CONTROL REGISTER(0xE000E010u)

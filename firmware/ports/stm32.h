@@ -1,7 +1,7 @@
 // What the STM32 families share: GPIO, and the USART in its older and its newer layout.
 //
-// The family's file says GPIO_BASE and GPIO_CLOCK(port), USART_BASE, USART_IRQ and USART_HZ, and USART_NEWER where
-// status and data have registers of their own (F7, L4, H7). The board's TOML says EAR_TX, EAR_RX (16 * port + pin,
+// The family's file says GPIO_BASE and GPIO_CLOCK(port), USART_BASE, USART_IRQ and USART_HZ (or USART_DIVISOR), and
+// USART_NEWER where status and data have registers of their own (F7, L4, H7). The board's TOML says EAR_TX, EAR_RX (16 * port + pin,
 // port A = 0), EAR_UART_FUNCTION (alternate function), EAR_BUTTON and EAR_BUTTON_LEVEL (level while it is held).
 #ifndef EAR_STM32_H
 #define EAR_STM32_H
@@ -49,6 +49,9 @@ static void pin_function(uint32_t pin, uint32_t function, uint32_t pull) {
 #define USART_CONTROL_1 REGISTER(USART_BASE + 0x0Cu)
 #define USART_ON 0x202Cu  // UE, RXNEIE, TE, RE
 #endif
+#ifndef USART_DIVISOR
+#define USART_DIVISOR ((USART_HZ + EAR_BAUD / 2u) / EAR_BAUD)
+#endif
 #define USART_OVERRUN (1u << 3)
 #define USART_RECEIVED (1u << 5)
 #define USART_SENT (1u << 6)
@@ -72,7 +75,7 @@ static void usart_init(void) {
     pin_function(EAR_TX, EAR_UART_FUNCTION, 0);
     pin_function(EAR_RX, EAR_UART_FUNCTION, PULL_UP);
     USART_CONTROL_1 = 0;
-    USART_BAUD = (USART_HZ + EAR_BAUD / 2u) / EAR_BAUD;
+    USART_BAUD = USART_DIVISOR;
     USART_CONTROL_1 = USART_ON;
     NVIC_ENABLE(USART_IRQ) = NVIC_BIT(USART_IRQ);
 }

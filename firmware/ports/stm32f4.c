@@ -1,97 +1,31 @@
-// STM32F405, F407 and F446, from RM0090 and RM0390 (sections below are of RM0390; both agree on these registers).
+// STM32F405, F407 and F446, from RM0090 and RM0390.
 //
-// The board's TOML says EAR_HSE_HZ, EAR_HSE_BYPASS (1: a clock comes in, 0: a crystal), EAR_UART, and what stm32.h
-// wants; EAR_PDM_CLOCK, EAR_PDM_DATA where a PDM microphone hangs on I2S2.
+// EAR_PDM_CLOCK, EAR_PDM_DATA and EAR_PDM_FUNCTION are pins of I2S 2 where a PDM microphone hangs on it.
 #include "cycles.h"
-#include "no_microphone.h"
 
-// RCC, 6.3
-#define RCC_CONTROL REGISTER(0x40023800u)
-#define RCC_PLL REGISTER(0x40023804u)
-#define RCC_CONFIGURATION REGISTER(0x40023808u)
-#define RCC_AHB1 REGISTER(0x40023830u)
-#define RCC_APB1 REGISTER(0x40023840u)
-#define RCC_APB2 REGISTER(0x40023844u)
-#define HSE_ON (1u << 16)
-#define HSE_READY (1u << 17)
-#define HSE_BYPASS (1u << 18)
-#define PLL_ON (1u << 24)
-#define PLL_READY (1u << 25)
-#define PLL_FROM_HSE (1u << 22)
-#define SWITCH_TO_PLL 2u
-#define SWITCHED(configuration) ((configuration) >> 2 & 3u)
-#define APB_DIVIDED (5u << 10 | 4u << 13)  // APB1 by 4, APB2 by 2
-#define HSI_HZ 16000000u
-
-// PWR, 5.4
-#define PWR_CONTROL REGISTER(0x40007000u)
-#define PWR_STATUS REGISTER(0x40007004u)
-#define OVERDRIVE (1u << 16)  // in both registers, and its switch above it
-
-// FLASH, 3.8
-#define FLASH_ACCESS REGISTER(0x40023C00u)
-#define FLASH_KEY REGISTER(0x40023C04u)
-#define FLASH_STATUS REGISTER(0x40023C0Cu)
-#define FLASH_CONTROL REGISTER(0x40023C10u)
-#define ACCESS_FAST (1u << 8 | 1u << 9 | 1u << 10)  // prefetch, instruction cache, data cache
+#define SECTOR 0x4000u
+#define ACCESS_FAST (1u << 8 | 1u << 9 | 1u << 10)  // RM0390 3.8.1: prefetch, instruction cache, data cache
 #define ACCESS_DATA_CACHE (1u << 10)
 #define ACCESS_DATA_FORGET (1u << 12)
-#define STATUS_ERRORS 0xF2u  // OPERR, WRPERR, PGAERR, PGPERR, PGSERR
-#define STATUS_BUSY (1u << 16)
-#define CONTROL_PROGRAM 1u
-#define CONTROL_SECTOR(number) (2u | (number) << 3)
-#define CONTROL_WORDS (2u << 8)  // 32 bits at a time: 2.7 V and more
-#define CONTROL_START (1u << 16)
-#define CONTROL_LOCK (1u << 31)
-#define FLASH_START 0x08000000u
 
-#if EAR_UART == 1
-#define USART_BASE 0x40011000u
-#define USART_IRQ 37u
-#define USART_CLOCK() (RCC_APB2 |= 1u << 4)
-#define USART_DIVIDER 2u
-#elif EAR_UART == 2
-#define USART_BASE 0x40004400u
-#define USART_IRQ 38u
-#define USART_CLOCK() (RCC_APB1 |= 1u << 17)
-#define USART_DIVIDER 4u
+static void forget(uint32_t address, uint32_t bytes);
+#include "stm32_sectors.h"
+
+#ifdef EAR_PDM_CLOCK
+#include "stm32f4_pdm.h"
+EAR_INTERRUPTS interrupts[USART_IRQ + 1] = {[DMA_IRQ] = dma_handler, [USART_IRQ] = usart_handler};
 #else
-#error "this port knows USART 1 and 2"
+#include "no_microphone.h"
+EAR_INTERRUPTS interrupts[USART_IRQ + 1] = {[USART_IRQ] = usart_handler};
 #endif
 
-static uint32_t core_hz = HSI_HZ;
-#define USART_HZ (core_hz == HSI_HZ ? HSI_HZ : core_hz / USART_DIVIDER)
-#define GPIO_BASE 0x40020000u
-#define GPIO_CLOCK(port) (RCC_AHB1 |= 1u << (port))
-#include "stm32.h"
-
-EAR_INTERRUPTS interrupts[USART_IRQ + 1] = {[USART_IRQ] = usart_handler};
-
-// VCO in: 1 MHz; VCO out: twice the core. Without a crystal HSI feeds the PLL; without the PLL HSI feeds the core.
-static void clock_init(void) {
-    if (SWITCHED(RCC_CONFIGURATION) == SWITCH_TO_PLL) {  // the bootloader has done it
-        core_hz = EAR_CLOCK_HZ;
-        return;
-    }
-    RCC_APB1 |= 1u << 28;  // PWR
-    RCC_CONTROL |= HSE_ON | (EAR_HSE_BYPASS ? HSE_BYPASS : 0u);
-    EAR_AWAIT(RCC_CONTROL & HSE_READY);
-    bool crystal = RCC_CONTROL & HSE_READY;
-    RCC_PLL = (crystal ? EAR_HSE_HZ / 1000000u | PLL_FROM_HSE : HSI_HZ / 1000000u) |
-              EAR_CLOCK_HZ / 500000u << 6 | 7u << 24 | 2u << 28;
-    RCC_CONTROL |= PLL_ON;
-    EAR_AWAIT(RCC_CONTROL & PLL_READY);
-    if (!(RCC_CONTROL & PLL_READY)) return;
-    if (EAR_CLOCK_HZ > 168000000u) {  // 5.1.4: first the voltage, then the switch
-        PWR_CONTROL |= OVERDRIVE;
-        EAR_AWAIT(PWR_STATUS & OVERDRIVE);
-        PWR_CONTROL |= OVERDRIVE << 1;
-        EAR_AWAIT(PWR_STATUS & OVERDRIVE << 1);
-    }
-    FLASH_ACCESS = ACCESS_FAST | (EAR_CLOCK_HZ - 1u) / 30000000u;  // wait states at 2.7 V and more, 3.4.1
-    RCC_CONFIGURATION = APB_DIVIDED | SWITCH_TO_PLL;
-    EAR_AWAIT(SWITCHED(RCC_CONFIGURATION) == SWITCH_TO_PLL);
-    core_hz = EAR_CLOCK_HZ;
+// RM0390 3.4.2: the data cache may hold what was there before; it is emptied while it is off.
+static void forget(uint32_t address, uint32_t bytes) {
+    (void)address, (void)bytes;
+    FLASH_ACCESS &= ~ACCESS_DATA_CACHE;
+    FLASH_ACCESS |= ACCESS_DATA_FORGET;
+    FLASH_ACCESS &= ~ACCESS_DATA_FORGET;
+    FLASH_ACCESS |= ACCESS_DATA_CACHE;
 }
 
 void port_init(void) {
@@ -101,70 +35,4 @@ void port_init(void) {
     cycles_init();
     usart_init();
     __asm volatile("cpsie i" ::: "memory");
-}
-
-// Sectors of 16 KB to 64 KB, one of 64 KB, then of 128 KB (3.3).
-uint32_t port_flash_page(uint32_t address) {
-    uint32_t offset = address - FLASH_START;
-    return offset < 0x10000u ? 0x4000u : offset < 0x20000u ? 0x10000u : 0x20000u;
-}
-
-static uint32_t sector_of(uint32_t address) {
-    uint32_t offset = address - FLASH_START;
-    return offset < 0x10000u ? offset / 0x4000u : 4u + offset / 0x20000u;
-}
-
-// The flash does not answer meanwhile, so this runs from RAM, and takes what the USART receives.
-EAR_IN_RAM static uint32_t erase_sector(uint32_t sector) {
-    FLASH_STATUS = STATUS_ERRORS;
-    FLASH_CONTROL = CONTROL_SECTOR(sector) | CONTROL_WORDS;
-    FLASH_CONTROL |= CONTROL_START;
-    while (FLASH_STATUS & STATUS_BUSY) usart_collect();
-    return FLASH_STATUS & STATUS_ERRORS;
-}
-
-EAR_IN_RAM static uint32_t program_words(volatile uint32_t *to, const uint32_t *words, uint32_t count) {
-    FLASH_STATUS = STATUS_ERRORS;
-    FLASH_CONTROL = CONTROL_PROGRAM | CONTROL_WORDS;
-    while (count-- && !(FLASH_STATUS & STATUS_ERRORS)) {
-        *to++ = *words++;
-        __asm volatile("dsb" ::: "memory");
-        while (FLASH_STATUS & STATUS_BUSY) usart_collect();
-    }
-    return FLASH_STATUS & STATUS_ERRORS;
-}
-
-static uint32_t (*volatile const erase_from_ram)(uint32_t) = erase_sector;
-static uint32_t (*volatile const program_from_ram)(volatile uint32_t *, const uint32_t *, uint32_t) = program_words;
-
-static uint32_t unlock(void) {
-    uint32_t before = ear_lock();
-    FLASH_KEY = 0x45670123u;  // 3.5.1
-    FLASH_KEY = 0xCDEF89ABu;
-    return before;
-}
-
-static void lock(uint32_t before) {
-    FLASH_CONTROL = CONTROL_LOCK;
-    FLASH_ACCESS &= ~ACCESS_DATA_CACHE;  // 3.4.2: it may hold what was there before
-    FLASH_ACCESS |= ACCESS_DATA_FORGET;
-    FLASH_ACCESS &= ~ACCESS_DATA_FORGET;
-    FLASH_ACCESS |= ACCESS_DATA_CACHE;
-    ear_unlock(before);
-}
-
-bool port_flash_erase(uint32_t address) {
-    uint32_t bytes = port_flash_page(address), start = address & ~(bytes - 1u);
-    if (ear_blank(start, bytes)) return true;
-    uint32_t before = unlock();
-    uint32_t errors = erase_from_ram(sector_of(address));
-    lock(before);
-    return errors == 0 && ear_blank(start, bytes);
-}
-
-bool port_flash_program(uint32_t address, const uint32_t *words, uint32_t count) {
-    uint32_t before = unlock();
-    uint32_t errors = program_from_ram((volatile uint32_t *)address, words, count);
-    lock(before);
-    return errors == 0 && ear_holds(address, words, count);
 }

@@ -1,0 +1,66 @@
+// RP2040, from its datasheet: two Cortex-M0+ of which one works, flash over SPI behind a cache.
+#include "cortex.h"
+
+#define RESETS 0x4000C000u
+#define RESET_BITS (1u << 5 | 1u << 8 | 1u << 12 | 1u << 22)
+#define XOSC 0x40024000u
+#define PLL_SYS 0x40028000u
+#define CLOCKS 0x40008000u
+#define IO_BANK 0x40014000u
+#define PADS_BANK 0x4001C000u
+#define PAD_ISOLATION 0u
+#define UART 0x40034000u
+#define UART_IRQ 20u
+#define WATCHDOG 0x40058000u
+#define PSM 0x40010000u
+#define WATCHED 0x0001FFFCu  // all but the oscillators
+
+// The ROM's table of functions, 2.8.2.1: its place and that of the function that searches it, 16 bits each.
+static uint32_t rom(const char *code) {
+    const volatile uint16_t *volatile known = (const volatile uint16_t *)0x14u;
+    uint32_t (*find)(const uint16_t *, uint32_t) = (uint32_t (*)(const uint16_t *, uint32_t))(uint32_t)known[2];
+    return find((const uint16_t *)(uint32_t)known[0], (uint32_t)(uint8_t)code[0] | (uint32_t)(uint8_t)code[1] << 8);
+}
+
+#include "rp2.h"
+
+EAR_INTERRUPTS interrupts[UART_IRQ + 1] = {[UART_IRQ] = uart_handler};
+
+// The second stage of the boot ROM, 2.8.1.3.1: 252 bytes and their CRC-32 at the start of flash, run from RAM. It
+// sets the serial flash interface (4.10.13) to the read command that every flash chip knows, 03h, at a quarter of
+// the core's clock, and starts the vector table behind it.
+__asm(
+    ".syntax unified\n"
+    ".section .rom_first, \"ax\", %progbits\n"
+    ".thumb\n"
+    ".balign 256\n"
+    "1: ldr r0, 2f\n"
+    "movs r1, #0\n"
+    "str r1, [r0, #8]\n"  // SSIENR: off
+    "movs r1, #4\n"
+    "str r1, [r0, #20]\n"  // BAUDR
+    "ldr r1, 3f\n"
+    "str r1, [r0, #0]\n"  // CTRLR0: 32 bits, one line, command then data
+    "ldr r1, 4f\n"
+    "movs r2, #244\n"
+    "str r1, [r0, r2]\n"  // SPI_CTRLR0: command 03h, 8 bits of it, 24 bits of address
+    "movs r1, #0\n"
+    "str r1, [r0, #4]\n"  // CTRLR1: one word a read
+    "movs r1, #1\n"
+    "str r1, [r0, #8]\n"  // SSIENR: on
+    "ldr r0, 5f\n"
+    "ldr r1, 6f\n"
+    "str r0, [r1]\n"  // VTOR
+    "ldr r1, [r0]\n"
+    "msr msp, r1\n"
+    "ldr r0, [r0, #4]\n"
+    "bx r0\n"
+    ".balign 4\n"
+    "2: .word 0x18000000\n"
+    "3: .word 0x001F0300\n"
+    "4: .word 0x03000218\n"
+    "5: .word 0x10000100\n"
+    "6: .word 0xE000ED08\n"
+    ".space 252 - (. - 1b)\n"
+    ".word 0x6096465C\n"  // the checksum; tests/test_ports.py computes it
+    ".text\n");

@@ -1,0 +1,36 @@
+// RP2350, from its datasheet: a Cortex-M33 in the secure state; the ROM has set up the flash.
+#include "cortex.h"
+
+#define RESETS 0x40020000u
+#define RESET_BITS (1u << 6 | 1u << 9 | 1u << 14 | 1u << 26)
+#define XOSC 0x40048000u
+#define PLL_SYS 0x40050000u
+#define CLOCKS 0x40010000u
+#define IO_BANK 0x40028000u
+#define PADS_BANK 0x40038000u
+#define PAD_ISOLATION (1u << 8)
+#define UART 0x40070000u
+#define UART_IRQ 33u
+#define WATCHDOG 0x400D8000u
+#define PSM 0x40018000u
+#define WATCHED 0x01FFFFF3u  // all but the oscillators
+
+// The ROM's function that finds the others, 5.4.1; it wants to know that secure Arm code asks.
+static uint32_t rom(const char *code) {
+    const volatile uint16_t *volatile place = (const volatile uint16_t *)0x16u;
+    uint32_t (*find)(uint32_t, uint32_t) = (uint32_t (*)(uint32_t, uint32_t))(uint32_t)*place;
+    return find((uint32_t)(uint8_t)code[0] | (uint32_t)(uint8_t)code[1] << 8, 4u);
+}
+
+#include "rp2.h"
+
+EAR_INTERRUPTS interrupts[UART_IRQ + 1] = {[UART_IRQ] = uart_handler};
+
+// What the ROM looks for in the first 4 KB, 5.9.5: a block with one item, an executable for secure Arm on this chip.
+__attribute__((section(".rom_behind"), used)) static const uint32_t image_definition[] = {
+    0xFFFFDED3u,  // start
+    0x10210142u,  // item: type 42h, one word, flags 1021h
+    0x000001FFu,  // the last item
+    0x00000000u,  // the loop of blocks ends at this one
+    0xAB123579u,  // end
+};
