@@ -64,7 +64,9 @@ def export(
     if frontend_tables is not None:
         sources |= {file: _read(file) for file in ("frontend.c", "frontend.h")}
     sources |= _headers(sources)
-    project = Project(_identifier(name), name, graph.unit, frontend_tables is not None, sources)
+    project = Project(
+        _identifier(name), name, graph.unit, frontend_tables is not None, bool(graph.states), sources
+    )
     files = FORMS[form](project)
     record = {
         "schema": 1,

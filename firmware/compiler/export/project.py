@@ -14,6 +14,7 @@ class Project:
     title: str
     unit: str
     frontend: bool
+    states: bool  # it goes on from run to run: each takes the frames behind those of the last
     sources: Mapping[str, str]  # path → text
 
     @property
@@ -28,6 +29,40 @@ def body(project: Project) -> str:
     return feed + _BEST
 
 
+def hearing(project: Project) -> str:
+    """Return the C of an example that hears sample by sample: `hear` says when `best_output` is due."""
+    return _HEAR.replace("@HOP@", "EAR_FE_FRAMES" if project.states else "(EAR_FE_FRAMES / 4 + 1)") + _BEST
+
+
+_HEAR = """\
+#define HOP_FRAMES @HOP@ /* frames between two results */
+
+static int16_t window[EAR_FE_WINDOW];
+static int8_t frames[EAR_FE_FRAMES * EAR_FE_FEATURES]; /* a ring */
+static uint32_t held, newest, due = EAR_FE_FRAMES;
+
+/* Takes one sample; true when the frames are there for which the model should run. */
+static bool hear(int16_t sample) {
+    window[held++] = sample;
+    if (held < EAR_FE_WINDOW)
+        return false;
+    ear_frontend_frame(window, frames + newest * EAR_FE_FEATURES);
+    newest = (newest + 1) % EAR_FE_FRAMES;
+    held = EAR_FE_WINDOW - EAR_FE_HOP;
+    memmove(window, window + EAR_FE_HOP, held * sizeof *window);
+    if (--due)
+        return false;
+    due = HOP_FRAMES;
+    return true;
+}
+
+/* Features of the last frames fill the input, the oldest first. */
+static void fill_input(void) {
+    uint32_t older = (EAR_FE_FRAMES - newest) * EAR_FE_FEATURES;
+    memcpy(ear_input, frames + newest * EAR_FE_FEATURES, older);
+    memcpy(ear_input + older, frames, newest * EAR_FE_FEATURES);
+}
+"""
 _FROM_SOUND = """\
 /* Features of the last EAR_FE_FRAMES frames of sound fill the input, the oldest first. */
 static int16_t sound[EAR_FE_WINDOW + (EAR_FE_FRAMES - 1) * EAR_FE_HOP]; /* at EAR_FE_RATE: put yours here */
