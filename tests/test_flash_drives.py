@@ -144,6 +144,16 @@ def test_uf2_drive_that_stays_or_is_full(pico: Build, media: Path, monkeypatch: 
         flash.flash(pico, None)
     assert (place / "earkit.uf2").stat().st_size == uf2_bytes(pico)
 
+    def vanished(_: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", vanished)
+        drives.copy(
+            drives.Drive(place), "all.uf2", b"all", lambda *_: None
+        )  # taken, whatever the system says
+    assert (place / "all.uf2").read_bytes() == b"all"
+
     def full(*_: Any) -> int:
         raise OSError(28, "No space left on device")
 
