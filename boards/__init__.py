@@ -75,6 +75,11 @@ class Board(Checked):
     source: str
 
     @property
+    def has_microphone(self) -> bool:
+        """Return whether the board hears by itself."""
+        return not self.microphone.startswith("none")
+
+    @property
     def flash_memory(self) -> Memory:
         """Return the region that holds the bootloader and the application."""
         return self.memory["flash"]
@@ -97,7 +102,8 @@ class Board(Checked):
     @property
     def defines(self) -> dict[str, str]:
         """Return the macros that the port is compiled with."""
-        numbers = {"clock_hz": self.clock_hz, "baud": self.serial.baud, **self.wiring}
+        hears = {"microphone": int(self.has_microphone)}
+        numbers = {"clock_hz": self.clock_hz, "baud": self.serial.baud, **hears, **self.wiring}
         return {f"EAR_{name.upper()}": f"{number}u" for name, number in numbers.items()}
 
     @property

@@ -3,7 +3,9 @@
 from pathlib import Path
 
 ROOT = Path(__file__).parent
-APP = tuple(ROOT / name for name in ("startup.c", "main.c", "link.c", "frontend.c"))
+APP = tuple(
+    ROOT / name for name in ("startup.c", "main.c", "link.c", "frontend.c", "sound.c", "ears.c", "hear.c")
+)
 BOOT = tuple(ROOT / name for name in ("startup.c", "boot.c", "link.c", "sha256.c", "sha512.c", "ed25519.c"))
 DIALECTS = {  # what an application that speaks a dialect has besides
     "mlperf": tuple(ROOT / name for name in ("text.c", "mlperf.c")),

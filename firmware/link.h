@@ -79,6 +79,10 @@ enum {
     EAR_FORGET = 11,        // the states of the model are as after a reset
     EAR_CHECK = 14,         // ear_watch_t each, by rising node -> u32 CRC of each; an inference of the loaded input
     EAR_SPIN = 15,          // u32 counts -> u64 counts: waits so long by its own counter
+    EAR_HEAR_START = 22,    // ear_rules_t: listen through the board's own microphone
+    EAR_HEAR_STATE = 23,    // -> ear_ears_t
+    EAR_HEAR_STOP = 24,     // -> ear_ears_t, behind the last events
+    EAR_HEARD = 25,         // unasked: u32 1 for an event that has ended, 2 for one that begins; ear_event_t
     EAR_RESET = 10,         // u32 1: stay in the bootloader; answered before the reset
     EAR_ERASE = 16,         // u32 offset in the application area -> u32 offset, u32 bytes of the page there
     EAR_WRITE = 17,         // u32 offset, words; no answer, trouble shows at COMMIT
@@ -96,6 +100,7 @@ enum {
     EAR_FLASH = 4,     // erase or program refused
     EAR_MISMATCH = 5,  // SHA-256 wrong
     EAR_FOREIGN = 6,   // signed with another key
+    EAR_DEAF = 7,      // the microphone does not start at the model's rate
 };
 
 typedef struct {
@@ -123,6 +128,15 @@ typedef struct {
 typedef struct {
     uint32_t node, offset, bytes;
 } ear_watch_t;
+// The board's own microphone since its start.
+typedef struct {
+    uint64_t work;               // of front end, model and smoothing, in the counter's unit
+    uint32_t running, rate;      // Hz
+    uint32_t taken, lost;        // samples; `taken` counts the lost ones too
+    uint32_t results, untold;    // events that found no room to wait for the host
+    uint32_t worst_work;         // from one result to the next
+    uint32_t worst_delay;        // samples that had come when the one behind a result was heard
+} ear_ears_t;
 
 // Answer `command` with `length` bytes; false when the session ended meanwhile.
 bool ear_answer(ear_link_t *link, uint8_t command, uint8_t status, const void *data, uint32_t length);

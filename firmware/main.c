@@ -9,7 +9,10 @@
 #include "text.h"
 #endif
 #if EAR_FRONTEND
-#include "frontend.h"
+#include "sound.h"
+#endif
+#if EAR_FRONTEND && EAR_MICROPHONE
+#include "ears.h"
 #endif
 
 static ear_link_t link;
@@ -48,6 +51,13 @@ static void info(void) {
     if (ear_answer(&link, EAR_INFO, EAR_OK, &data, sizeof data)) confirm();
 }
 
+// Whoever else wants the model ends listening by oneself.
+static void ears_stop(void) {
+#if EAR_FRONTEND && EAR_MICROPHONE
+    ear_ears_stop();
+#endif
+}
+
 // The inputs arrive in order; they lie in the arena, so a run of the model uses them up.
 static uint32_t loaded;
 
@@ -76,6 +86,7 @@ static bool answer_outputs(uint8_t command, const void *head, uint32_t bytes) {
 
 static void load(const uint32_t *arguments, uint32_t length) {
     uint32_t offset = arguments[0], bytes = length - 4;
+    ears_stop();
     if (offset == 0) loaded = 0;
     if (offset != loaded || bytes > EAR_INPUT_BYTES - loaded) {
         loaded = UINT32_MAX;  // INFER will refuse it
@@ -155,35 +166,26 @@ static void spin(uint32_t counts) {
 }
 
 #if EAR_FRONTEND
-_Static_assert(EAR_FE_HOP <= EAR_FE_WINDOW, "frames must touch");
-_Static_assert(EAR_FE_FRAMES * EAR_FE_FEATURES == EAR_INPUT_BYTES, "features must fill the input");
-
 static struct {
     bool running, features_only;
-    uint32_t hop_frames, hop_left;  // frames until the next result
-    uint32_t taken, dropped;        // samples
-    uint32_t held;                  // samples in window
-    uint32_t row;                   // of the ring, next to be written
-    uint64_t count;                 // work since the last result
-    int16_t window[EAR_FE_WINDOW];
-    int8_t ring[EAR_FE_FRAMES][EAR_FE_FEATURES];
+    uint32_t taken, dropped;  // samples
+    uint64_t count;           // work since the last result
 } stream;
 
 static void stream_start(const uint32_t *arguments) {
     bool good = arguments[0] > 0;
+    ears_stop();
+    ear_sound_begin(arguments[0]);
     stream.running = good;
-    stream.hop_frames = arguments[0];
     stream.features_only = arguments[1] != 0;
-    stream.hop_left = EAR_FE_FRAMES;
-    stream.taken = stream.dropped = stream.held = stream.row = 0;
+    stream.taken = stream.dropped = 0;
     stream.count = 0;
     ear_model_reset();
     ear_answer(&link, EAR_STREAM_START, good ? EAR_OK : EAR_BAD, 0, 0);
 }
 
 static void stream_result(uint64_t *start) {
-    for (uint32_t i = 0; i < EAR_FE_FRAMES; i++)
-        copy(ear_input + i * EAR_FE_FEATURES, stream.ring[(stream.row + i) % EAR_FE_FRAMES], EAR_FE_FEATURES);
+    ear_sound_input();
     loaded = 0;
     if (!stream.features_only) ear_model_invoke(0);
     struct {
@@ -208,18 +210,12 @@ static void stream_data(const uint32_t *arguments, uint32_t length, bool coded) 
     if (!stream.running || gap > INT32_MAX) return;
     stream.dropped += gap;
     stream.taken += gap;
-    for (; left && stream.running; left--) {
-        stream.window[stream.held++] = coded ? ear_adpcm_next(&adpcm) : *samples++;
-        stream.taken++;
-        if (stream.held < EAR_FE_WINDOW) continue;
-        ear_frontend_frame(stream.window, stream.ring[stream.row]);
-        stream.row = (stream.row + 1) % EAR_FE_FRAMES;
-        stream.held = EAR_FE_WINDOW - EAR_FE_HOP;
-        copy(stream.window, stream.window + EAR_FE_HOP, stream.held * sizeof *stream.window);
-        if (--stream.hop_left == 0) {
-            stream.hop_left = stream.hop_frames;
-            stream_result(&start);
-        }
+    for (uint32_t part; left && stream.running; left -= part) {
+        int16_t *place = ear_sound_place(&part);
+        if (part > left) part = left;
+        for (uint32_t i = 0; i < part; i++) *place++ = coded ? ear_adpcm_next(&adpcm) : *samples++;
+        stream.taken += part;
+        if (ear_sound_took(part)) stream_result(&start);
     }
     stream.count += port_counter() - start;
 }
@@ -228,6 +224,14 @@ static void stream_stop(void) {
     const uint32_t data[2] = {stream.taken, stream.dropped};
     stream.running = false;
     ear_answer(&link, EAR_STREAM_STOP, EAR_OK, data, sizeof data);
+}
+#endif
+
+#if EAR_FRONTEND && EAR_MICROPHONE
+static void hear_start(const ear_rules_t *rules) {
+    stream.running = false;
+    loaded = 0;
+    ear_answer(&link, EAR_HEAR_START, ear_ears_start(rules), 0, 0);
 }
 #endif
 
@@ -251,6 +255,7 @@ static void forget(void) {
 
 static void reset(uint32_t to_boot) {
     ear_answer(&link, EAR_RESET, EAR_OK, 0, 0);
+    ears_stop();
     ear_handover.magic = to_boot ? EAR_STAY : 0;
     port_reset();
 }
@@ -264,6 +269,9 @@ static uint32_t least(uint8_t command) {
         case EAR_RESET: return 4;
         case EAR_STREAM_ADPCM:
         case EAR_STREAM_START: return 8;
+#if EAR_FRONTEND && EAR_MICROPHONE
+        case EAR_HEAR_START: return sizeof(ear_rules_t);
+#endif
         default: return 0;
     }
 }
@@ -286,6 +294,11 @@ static void obey(const uint8_t *message, uint32_t length) {
         case EAR_STREAM_ADPCM: stream_data(arguments, length - 4, true); break;
         case EAR_STREAM_STOP: stream_stop(); break;
 #endif
+#if EAR_FRONTEND && EAR_MICROPHONE
+        case EAR_HEAR_START: hear_start((const ear_rules_t *)(const void *)arguments); break;
+        case EAR_HEAR_STATE: ear_ears_state(&link, command); break;
+        case EAR_HEAR_STOP: ear_ears_end(&link); break;
+#endif
         case EAR_MEMORY: memory(); break;
         case EAR_FORGET: forget(); break;
         case EAR_CHECK: check(arguments, length - 4); break;
@@ -301,5 +314,19 @@ int main(void) {
 #ifdef EAR_DIALECT
     ear_dialect(&link);
 #endif
+#if EAR_FRONTEND && EAR_MICROPHONE
+#ifdef EAR_AUTOSTART
+    static const ear_rules_t rules = EAR_AUTOSTART;
+    ear_ears_start(&rules);
+#endif
+    for (;;) {
+        bool more = ear_ears_listen();
+        ear_ears_tell(&link);
+        int32_t byte;
+        while (more && (byte = port_uart_read()) >= 0) ear_link_feed(&link, (uint8_t)byte);
+        if (!more || link.waiting) ear_link_serve(&link, obey);  // which rests when there is nothing to do
+    }
+#else
     for (;;) ear_link_serve(&link, obey);
+#endif
 }

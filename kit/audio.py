@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,7 @@ from boards.errors import UserError
 
 Samples = npt.NDArray[np.int16]
 Source = Iterator[Samples | int]
+Block = TypeVar("Block", Samples, Samples | int)
 
 MICROPHONE = "mic"
 BLOCKS_A_SECOND = 20
@@ -42,9 +43,9 @@ def open_source(name: str, rate: int, *, fast: bool = False, stop: threading.Eve
     """
     stop = stop or threading.Event()
     if name == MICROPHONE:
-        return _until(stop, microphone(rate, stop))
+        return until(stop, microphone(rate, stop))
     blocks = file_blocks(Path(name), rate)
-    return _until(stop, blocks if fast else paced(blocks, rate))
+    return until(stop, blocks if fast else paced(blocks, rate))
 
 
 def file_blocks(path: Path, rate: int) -> Iterator[Samples]:
@@ -92,7 +93,8 @@ def paced(
         yield block
 
 
-def _until(stop: threading.Event, blocks: Source | Iterator[Samples]) -> Source:
+def until(stop: threading.Event, blocks: Iterator[Block]) -> Iterator[Block]:
+    """Yield `blocks` until `stop` is set."""
     for block in blocks:
         if stop.is_set():
             return

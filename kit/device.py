@@ -136,6 +136,11 @@ class Device:
         self._link.connect()
         return self.info()
 
+    @property
+    def link(self) -> Link:
+        """Return the link, for messages that come unasked."""
+        return self._link
+
     def info(self) -> Info:
         """Ask the board about itself."""
         self._info = self._read_info()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import signal
 import threading
 from collections import deque
@@ -12,23 +11,19 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from boards.errors import UserError
 from kit.audio import Samples, Source, open_source
+from kit.detect import KEPT_SECONDS, USUAL, Detector, Meaning, Probabilities, Rules
 from kit.progress import Progress, silent
-from kit.records import Detection, Listening
+from kit.records import Listening
 
 if TYPE_CHECKING:
     from firmware.compiler.build import Build
     from kit.device import Info, Result
     from kit.listen_view import View
-    from models.frontend import FrontEnd
-
-Probabilities = npt.NDArray[np.float32]
 
 HOP_SECONDS = 0.25  # about as often the model runs
-KEPT_SECONDS = 600  # of sound, for the report; a microphone may run for days
 
 
 class Board(Protocol):
@@ -42,47 +37,6 @@ class Board(Protocol):
 
     def stream(self, chunks: Source, hop_frames: int) -> Iterator[Result]:
         """Send sound, yield results."""
-
-
-@dataclass(frozen=True)
-class Rules:
-    """When probabilities become an event. Times in seconds.
-
-    The probabilities of the last `smoothing` are averaged; an event begins when the best class reaches
-    `threshold`, lasts as long as it stays the best and above, and the same class stays silent for
-    `refractory` behind it.
-    """
-
-    threshold: float = 0.6
-    smoothing: float = 0.5
-    refractory: float = 0.5
-
-
-@dataclass(frozen=True)
-class Meaning:
-    """What the board's results mean: how they lie in time, and which probabilities they are."""
-
-    fe: FrontEnd
-    labels: tuple[str, ...]
-    hop_frames: int  # between results
-    scale: float  # of the int8 output
-    zero_point: int
-    logits: bool  # softmax is still to be done
-    values: bool = False  # of targets, not probabilities: they make no events
-
-    @property
-    def hop(self) -> int:
-        """Return the samples between two results."""
-        return self.hop_frames * self.fe.hop
-
-    def probabilities(self, output: npt.NDArray[np.int8]) -> Probabilities:
-        """Return the probabilities (classes,), or the values, that an int8 output stands for."""
-        real = (output.astype(np.float32) - self.zero_point) * np.float32(self.scale)
-        if self.values or not self.logits:
-            return real
-        powers = np.exp(real - real.max())
-        shares: Probabilities = powers / powers.sum()
-        return shares
 
 
 @dataclass(frozen=True)
@@ -106,7 +60,7 @@ class Heard:
             "source": self.listening.source,
             "seconds": round(self.seconds, 3),
             "results": self.results,
-            "events": [_plain(event) for event in self.listening.events],
+            "events": [event.plain() for event in self.listening.events],
             "lost_samples": self.lost_samples,
             f"{self.unit}_per_second": None if self.work is None else round(self.work),
             "origin": self.origin,
@@ -121,7 +75,7 @@ def listen(
     *,
     port: str | None = None,
     fast: bool = False,
-    rules: Rules = Rules(),
+    rules: Rules = USUAL,
     view: View | None = None,
     progress: Progress = silent,
 ) -> Heard:
@@ -200,7 +154,7 @@ def stream(
     blocks: Source,
     *,
     source: str = "",
-    rules: Rules = Rules(),
+    rules: Rules = USUAL,
     view: View | None = None,
     stop: threading.Event | None = None,
 ) -> Heard:
@@ -236,63 +190,6 @@ def stream(
         )
         view.end(heard)
     return heard
-
-
-class Detector:
-    """Smoothed probabilities and the events in them."""
-
-    def __init__(self, meant: Meaning, rules: Rules) -> None:
-        self.meant, self.rules = meant, rules
-        rate = meant.fe.sample_rate
-        self._recent: deque[Probabilities] = deque(maxlen=max(1, round(rules.smoothing * rate / meant.hop)))
-        self._open: Detection | None = None
-        self._silent_until = dict.fromkeys(meant.labels, -math.inf)
-        kept = max(1, KEPT_SECONDS * rate // meant.hop)
-        self.history: deque[Probabilities] = deque(maxlen=kept)
-        self.events: deque[Detection] = deque(maxlen=kept)
-        self.count = self.last = 0  # events; sample before which the last input ended
-
-    def step(self, sample: int, probabilities: Probabilities) -> tuple[Probabilities, Detection | None]:
-        """Take the result whose input ended before `sample`; return what is believed, and a new event."""
-        start, end = self._stretch(sample)
-        self.last = sample
-        self._recent.append(probabilities)
-        believed: Probabilities = np.mean(self._recent, axis=0, dtype=np.float32)
-        self.history.append(believed)
-        best = int(believed.argmax())
-        label, probability = self.meant.labels[best], float(believed[best])
-        sure = probability >= self.rules.threshold and not self.meant.values
-        if self._open and sure and label == self._open.label:
-            self._open = replace(self._open, end=end, probability=max(probability, self._open.probability))
-            return believed, None
-        self._close()
-        if sure and start >= self._silent_until[label]:
-            self._open = Detection(label, start, end, probability)
-            return believed, self._open
-        return believed, None
-
-    def finish(self, total: int) -> None:
-        """End an event that still lasts: the last result stands for everything behind it."""
-        if self._open:
-            self._open = replace(self._open, end=max(self._open.end, total / self.meant.fe.sample_rate))
-        self._close()
-
-    def _close(self) -> None:
-        if self._open:
-            self.events.append(self._open)
-            self.count += 1
-            self._silent_until[self._open.label] = self._open.end + self.rules.refractory
-            self._open = None
-
-    def _stretch(self, sample: int) -> tuple[float, float]:
-        """Return the seconds that a result stands for: a hop around the middle of its input.
-
-        The first one also stands for everything before.
-        """
-        fe = self.meant.fe
-        middle = sample - fe.samples / 2
-        start = 0.0 if not self.history else middle - self.meant.hop / 2
-        return max(0.0, start / fe.sample_rate), (middle + self.meant.hop / 2) / fe.sample_rate
 
 
 class _Memory:
@@ -365,8 +262,3 @@ def _spread(history: Probabilities, samples: int, middle: float, meant: Meaning)
         np.clip(len(history) - 1 - np.rint(behind).astype(int), 0, len(history) - 1)
     ]
     return spread
-
-
-def _plain(event: Detection) -> dict[str, Any]:
-    numbers = {"start": event.start, "end": event.end, "probability": event.probability}
-    return {"label": event.label, **{key: round(value, 3) for key, value in numbers.items()}}

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from kit.audio import Samples
-    from kit.listen import Heard, Probabilities
+    from kit.detect import Probabilities
+    from kit.listen import Heard
     from models.frontend import FrontEnd
 
 FRAMES_A_SECOND = 10  # of the live picture

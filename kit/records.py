@@ -21,6 +21,11 @@ class Detection:
     end: float
     probability: float = 1.0
 
+    def plain(self) -> dict[str, Any]:
+        """Return it as JSON prints it."""
+        numbers = {"start": self.start, "end": self.end, "probability": self.probability}
+        return {"label": self.label, **{key: round(value, 3) for key, value in numbers.items()}}
+
 
 @dataclass(frozen=True)
 class Listening:

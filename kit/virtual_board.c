@@ -132,11 +132,6 @@ static uint32_t next_sample(machine_t *machine) {
     return 0x10000u | (uint16_t)machine->air[machine->air_at++ % AIR];
 }
 
-static uint32_t samples_lost(machine_t *machine) {
-    if (machine->rate) heard(machine);
-    return (uint32_t)machine->samples_lost;
-}
-
 // Rest until a byte comes, or WAKE samples are there.
 static void rest(void *uc, machine_t *machine) {
     if (machine->rx_head != machine->rx_tail) return;
@@ -186,7 +181,7 @@ uint64_t ear_on_read(void *uc, uint64_t offset, uint32_t size, void *user) {
         }
         case 0x28: return machine->rate;
         case 0x2C: return next_sample(machine);
-        case 0x30: return samples_lost(machine);
+        case 0x30: return (uint32_t)machine->samples_lost;
         default: return 0;
     }
 }

@@ -102,7 +102,7 @@ def test_real_time_takes_real_time_and_loses_what_comes_too_late() -> None:
 
 def test_stop_ends_a_source() -> None:
     stop = threading.Event()
-    source = audio._until(stop, iter([np.zeros(1, np.int16)] * 3))
+    source = audio.until(stop, iter([np.zeros(1, np.int16)] * 3))
     next(source)
     stop.set()
     assert list(source) == []

@@ -22,8 +22,9 @@ from rich.console import Console
 
 from boards.errors import UserError
 from kit import listen_view
+from kit.detect import Detector, Meaning, Rules
 from kit.device import Result
-from kit.listen import Detector, Heard, Meaning, Rules, interruptible, listen, meaning, stream
+from kit.listen import Heard, interruptible, listen, meaning, stream
 from models.frontend import FrontEnd
 
 Samples = npt.NDArray[np.int16]

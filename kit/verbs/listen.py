@@ -5,6 +5,7 @@ from __future__ import annotations
 from argparse import Namespace
 from pathlib import Path
 
+from boards.errors import UserError
 from kit import arguments, terminal
 from kit.arguments import Parser
 
@@ -16,7 +17,16 @@ def add(parser: Parser) -> None:
     """Declare what it takes."""
     arguments.build(parser)
     parser.add_argument(
-        "--source", type=arguments.path, default="mic", help="mic, or a sound file (default: mic)"
+        "--source",
+        type=arguments.path,
+        default="mic",
+        help="mic (the host's), board (its own microphone), or a sound file (default: mic)",
+    )
+    parser.add_argument(
+        "--air",
+        type=arguments.path,
+        metavar="FILE",
+        help="with --source board: the sound that the microphone of an emulated board hears",
     )
     parser.add_argument("--fast", action="store_true", help="as fast as possible instead of real time")
     parser.add_argument(
@@ -32,6 +42,10 @@ def run(args: Namespace) -> int:
     from kit import listen_view, pipeline, runs, shelf
     from kit.outputs import room_for
 
+    if args.source == pipeline.BOARD:
+        return _by_itself(args)
+    if args.air is not None:
+        raise UserError(f"--air {args.air} is for --source board; --source {args.air} streams a file")
     out = room_for(Path(args.output), folder=True) if args.output else None
     heard = pipeline.listen(
         shelf.built(args.build, args.board),
@@ -45,4 +59,24 @@ def run(args: Namespace) -> int:
         runs.save_listening(heard.listening, out)
     if args.json:
         terminal.json_object(heard.record())
+    return 0
+
+
+def _by_itself(args: Namespace) -> int:
+    """Let the board listen through its own microphone."""
+    from kit import listen_view, pipeline, shelf
+
+    if args.output is not None:
+        raise UserError("-o keeps sound, which the board does not send: --source mic or a file does")
+    heard = pipeline.hear(
+        shelf.built(args.build, args.board),
+        air=args.air,
+        threshold=args.threshold,
+        port=args.port,
+        tell=lambda event: None if args.json else print(listen_view.line(event), flush=True),
+    )
+    if args.json:
+        terminal.json_object(heard.record())
+    else:
+        print(heard.summary())
     return 0
