@@ -92,8 +92,8 @@ def copy(drive: Drive, name: str, data: bytes, progress: Progress) -> None:
         if sent == len(data):
             return  # it restarts with the last block, before the system is done with it; what runs then tells
         raise UserError(
-            f"{drive.path}: {error.strerror} after {sent} of {len(data)} bytes: unplug the board, plug it in again "
-            "(with its boot button held, if that is how its drive appears), and repeat the command"
+            f"{drive.path}: {error.strerror} after {sent} of {len(data)} bytes: unplug the board, plug it in "
+            "again (with its boot button held, if that is how its drive appears), and repeat the command"
         ) from None
 
 
