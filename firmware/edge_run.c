@@ -71,7 +71,7 @@ void ear_run_settings(void) {
     number("\tSample length: ", (uint64_t)COUNT * 1000u / EAR_RATE, " ms.\r\n");
 #endif
     number("\tNo. of classes: ", EAR_OUTPUT_BYTES, "\r\n\tTimes: ");
-    ear_text_put(port_unit == EAR_UNIT_CYCLES ? "measured, cycles" : "estimated, instructions");
+    ear_text_put(port_unit == EAR_UNIT_CYCLES ? "cycles" : "estimated, instructions");
     number(" / ", EAR_CLOCK_HZ, " Hz\r\n");
 }
 

@@ -50,8 +50,8 @@ static uint64_t microseconds(void) { return ear_text_micro(port_counter(), EAR_C
 static void timestamp(uint64_t at) { say("m-lap-us-", at, "\r\n"); }
 
 static void profile(void) {
-    ear_text_put("m-profile-[ULPMark for tinyML Firmware V0.0.1, earkit: time is ");
-    ear_text_put(port_unit == EAR_UNIT_CYCLES ? "measured, cycles" : "estimated, instructions");
+    ear_text_put("m-profile-[ULPMark for tinyML Firmware V0.0.1, earkit: time ");
+    ear_text_put(port_unit == EAR_UNIT_CYCLES ? "is cycles" : "is estimated, instructions");
     say(" / ", EAR_CLOCK_HZ, " Hz]\r\nm-model-[" EAR_MODEL_ID "]\r\n");
 }
 

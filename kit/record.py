@@ -194,9 +194,17 @@ def decode(data: bytes, key: str) -> Recording:
         if content["protected"]["alg"] != "HS256" or not ALIGNED.fullmatch(reference):
             raise LinkError("the recording is of another kind: compile and flash again")
         rate = round(1000 / payload["interval_ms"])
-    except (KeyError, IndexError, TypeError, ValueError, ZeroDivisionError, RecursionError, struct.error):
+        blank = data.replace(signature.encode("ascii"), b"0" * len(signature), 1)
+    except (
+        LookupError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        ArithmeticError,
+        RecursionError,
+        struct.error,
+    ):
         raise LinkError("the recording came damaged: repeat the command") from None
-    blank = data.replace(signature.encode(), b"0" * len(signature), 1)
     if not hmac.compare_digest(hmac.new(key.encode(), blank, hashlib.sha256).hexdigest(), signature):
         raise LinkError("the recording came damaged (its signature is wrong): repeat the command")
     return Recording(rate, np.frombuffer(data[at:], "<i2").astype(np.int16))

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pytest
 from conftest import TINY, earkit
 from edge_impulse_client import Client
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from boards import BOOT_BYTES
@@ -241,6 +241,14 @@ def test_a_recording_is_what_was_heard_and_signed(board: VirtualBoard, client: C
         spoiled[at] ^= 4
         with pytest.raises(LinkError, match=r"damaged|kind"):
             decode(bytes(spoiled), "a key of mine")
+
+
+@given(data=st.binary(max_size=300))
+@example(data=b"\x9f" * 5000)
+@example(data=b"\xa1\x9f\xff\x60")
+def test_what_is_no_recording_is_told_so(data: bytes) -> None:
+    with pytest.raises(LinkError, match="damaged"):
+        decode(data, "k")
 
 
 def test_a_recording_has_bounds(board: VirtualBoard, client: Client) -> None:

@@ -22,6 +22,7 @@ from firmware.compiler.build import Build, load
 from kit import pipeline, serve
 from kit.device import Device
 from kit.device import open as open_device
+from kit.flash.serial import EMULATOR
 from kit.run import dequantise, quantise
 from kit.virtual import VirtualBoard
 
@@ -251,12 +252,15 @@ def test_a_served_board_is_a_serial_port(build: Build, served: list[str]) -> Non
             assert runner.infer(2, 1).texts == printed(build, expected)
 
 
-@pytest.mark.parametrize("name", ["virtual-m0plus", pytest.param("virtual-m55", marks=NO_QEMU)])
+@pytest.mark.parametrize(
+    "name",
+    ["virtual-m0plus", *(pytest.param(name, marks=NO_QEMU) for name in ("virtual-m55", "netduinoplus2"))],
+)
 def test_other_cores_speak_it_too(tiny_model: Path, tmp_path: Path, name: str) -> None:
     build = pipeline.compile(tiny_model, name, tmp_path / "b", dialect="mlperf=kws01")
     x = drawn(build, 1)
     (expected,) = interp.run(build.graph, [x])
-    with open_device(build, None) as device:
+    with open_device(build, EMULATOR if build.board.kind == "mcu" else None) as device:
         runner = Runner(device.restart())
         assert runner.name() == name
         runner.load(x.tobytes())
