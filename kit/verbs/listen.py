@@ -5,7 +5,6 @@ from __future__ import annotations
 from argparse import Namespace
 from pathlib import Path
 
-from boards.errors import UserError
 from kit import arguments, terminal
 from kit.arguments import Parser
 
@@ -39,6 +38,7 @@ def add(parser: Parser) -> None:
 
 def run(args: Namespace) -> int:
     """Stream sound to the board and show what it hears."""
+    from boards.errors import UserError
     from kit import listen_view, pipeline, runs, shelf
     from kit.outputs import room_for
 
@@ -64,6 +64,7 @@ def run(args: Namespace) -> int:
 
 def _by_itself(args: Namespace) -> int:
     """Let the board listen through its own microphone."""
+    from boards.errors import UserError
     from kit import listen_view, pipeline, shelf
 
     if args.output is not None:
