@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
-from conftest import TINY, earkit
+from conftest import TINY
 from edge_impulse_client import Client
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from boards import BOOT_BYTES
@@ -243,14 +243,6 @@ def test_a_recording_is_what_was_heard_and_signed(board: VirtualBoard, client: C
             decode(bytes(spoiled), "a key of mine")
 
 
-@given(data=st.binary(max_size=300))
-@example(data=b"\x9f" * 5000)
-@example(data=b"\xa1\x9f\xff\x60")
-def test_what_is_no_recording_is_told_so(data: bytes) -> None:
-    with pytest.raises(LinkError, match="damaged"):
-        decode(data, "k")
-
-
 def test_a_recording_has_bounds(board: VirtualBoard, client: Client) -> None:
     ((_, most, _),) = client.config.sensors
     client.settle(f"AT+SAMPLESETTINGS=x,0.0625,{round(1000 * most) + 100},k")
@@ -353,59 +345,6 @@ def test_the_clients_pace_on_a_serial_port(served: str) -> None:
         assert b"Recording done" in client.until(b"whistle_up", 30)
         assert client.stop().endswith(b"Inferencing stopped by user\r\n> ")
         assert client.command("AT") == "OK"
-
-
-def test_record_writes_a_folder_per_class(
-    build: Build, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    import soundfile
-
-    samples = sound(1.0, seed=3)
-    soundfile.write(tmp_path / "s.wav", samples, RATE)
-    command = (
-        "record",
-        build.path,
-        "--label",
-        "yes",
-        "--seconds",
-        "0.5",
-        "--clips",
-        "2",
-        "-o",
-        tmp_path / "data",
-    )
-    code, out, _ = earkit(capsys, *command, "--source", tmp_path / "s.wav")
-    assert (code, "2 clips" in out) == (0, True)
-    files = sorted((tmp_path / "data" / "yes").iterdir())
-    heard = [soundfile.read(file, dtype="int16") for file in files]
-    assert np.array_equal(np.concatenate([clip for clip, _ in heard]), samples)
-    assert {rate for _, rate in heard} == {RATE}
-
-
-@pytest.mark.parametrize(
-    ("more", "says"),
-    [
-        (("--label", "yes"), "--source mic or a sound file"),
-        (("--label", "../x"), "letters, digits"),
-        (("--label", "yes", "--seconds", "3000"), "record shorter clips"),
-        (("--label", "yes", "--source", "no.wav"), "no.wav"),
-    ],
-)
-def test_what_cannot_be_recorded_is_one_line(
-    build: Build, tmp_path: Path, capsys: pytest.CaptureFixture[str], more: tuple[str, ...], says: str
-) -> None:
-    code, out, errors = earkit(capsys, "record", build.path, "-o", tmp_path / "data", *more)
-    assert (code, out) == (1, "")
-    assert says in errors[-1]
-    assert not (tmp_path / "data").exists()
-
-
-def test_a_build_without_the_dialect_cannot_record(
-    tiny_build: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    code, _, errors = earkit(capsys, "record", tiny_build, "--label", "x", "-o", tmp_path / "d")
-    assert code == 1
-    assert "compile it with --dialect edge-impulse" in errors[-1]
 
 
 def test_streaming_builds_have_no_dialect(tiny_model: Path, tmp_path: Path) -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -250,6 +254,16 @@ def test_a_served_board_is_a_serial_port(build: Build, served: list[str]) -> Non
             assert runner.name() == "virtual-m4"
             runner.load(x.tobytes())
             assert runner.infer(2, 1).texts == printed(build, expected)
+
+
+def test_serving_ends_with_ctrl_c(build: Build) -> None:
+    command = [sys.executable, "-m", "kit", "serve", str(build.path), "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        assert process.stdout is not None
+        told = "".join(process.stdout.readline() for _ in range(3))
+        assert Path(json.loads(told)["port"]).is_char_device()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 0
 
 
 @pytest.mark.parametrize(
