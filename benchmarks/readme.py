@@ -31,6 +31,8 @@ SAID_HERE = {  # files whose first line cannot say what they are
     "benchmarks/results/captions.md": "captions of mixed sounds, from float to the board",
     "benchmarks/results/efficiency.md": "parameters and operations that papers save, beside ours",
     "benchmarks/results/scaling.md": "SSAMBA beside SSAST as tokens grow",
+    "benchmarks/results/updates.md": "updates with a fault at every point; how long one takes",
+    "benchmarks/results/stream_day.md": "a day of sound over a faulty line, as in this page",
     "benchmarks/results/real_data.md": "cross-validated accuracy on real sounds, as in this page",
 }
 
@@ -101,6 +103,8 @@ PARTS: dict[str, Callable[[], str]] = {
     "streaming": result("streaming"),
     "scaling": result("scaling"),
     "patchout": result("patchout"),
+    "updates": result("updates"),
+    "stream_day": result("stream_day"),
     "families": families,
     "boards": board_table,
     "tree": tree,

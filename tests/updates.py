@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -79,27 +80,27 @@ class SpoiltWire:
 
     def read(self, timeout: float) -> bytes:
         """Return what the board says, spoilt when its turn has come."""
-        return self._spoil(self._wire.read(timeout))
+        return self._spoil(self._wire.read(timeout), lambda _: None)
 
     def write(self, data: bytes) -> None:
         """Send `data`, spoilt when its turn has come."""
-        self._wire.write(self._spoil(data))
+        self._wire.write(self._spoil(data, self._wire.write))
 
     def close(self) -> None:
         """Give the line back."""
         self._wire.close()
 
-    def _spoil(self, data: bytes) -> bytes:
-        return b"".join(self._frame(part + b"\0") for part in data.split(b"\0")[:-1])
+    def _spoil(self, data: bytes, begin: Callable[[bytes], None]) -> bytes:
+        return b"".join(self._frame(part + b"\0", begin) for part in data.split(b"\0")[:-1])
 
-    def _frame(self, frame: bytes) -> bytes:
+    def _frame(self, frame: bytes, begin: Callable[[bytes], None]) -> bytes:
         self.frames += 1
         if self.frames == self._at + 2 and self._late:  # a delayed frame comes behind the next one
             frame, self._late = frame + self._late, b""
         if self.frames != self._at + 1:
             return frame
         if self._fault == "cut":
-            self._wire.write(frame[: self._random.randrange(len(frame))])
+            begin(frame[: self._random.randrange(len(frame))])
             raise link.GoneError(f"{self.name} went away")
         if self._fault == "flip":
             bit = self._random.randrange(8 * len(frame))
