@@ -28,7 +28,9 @@ class Verb(Protocol):
         """Do the work, print what came of it, and return the exit code."""
 
 
-VERBS: Mapping[str, Verb] = {name: import_module(f"kit.verbs.{name}") for name in verbs.NAMES}
+VERBS: Mapping[str, Verb] = {
+    name: import_module(f"kit.verbs.{name.replace('-', '_')}") for name in verbs.NAMES
+}
 
 
 def parser() -> argparse.ArgumentParser:

@@ -20,5 +20,6 @@ NAMES = (
     "report",
     "zoo",
     "farm",
+    "edge-impulse",
     "demo",
 )  # in the order of the help: what there is, the road, the rest
