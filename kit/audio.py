@@ -25,6 +25,7 @@ Block = TypeVar("Block", Samples, Samples | int)
 
 MICROPHONE = "mic"
 BLOCKS_A_SECOND = 20
+LONG = 10.0  # seconds of a block where nobody waits for it
 BEHIND = 2.0  # seconds that the board may lag; sound beyond that is lost, as it would be with a microphone
 FILE_INSTEAD = "use --source clip.wav"
 
@@ -48,13 +49,13 @@ def open_source(name: str, rate: int, *, fast: bool = False, stop: threading.Eve
     return until(stop, blocks if fast else paced(blocks, rate))
 
 
-def file_blocks(path: Path, rate: int) -> Iterator[Samples]:
-    """Return a file as blocks at `rate` Hz; a few seconds of it are in memory, however long it is."""
+def file_blocks(path: Path, rate: int, seconds: float = 1 / BLOCKS_A_SECOND) -> Iterator[Samples]:
+    """Return a file as blocks of `seconds` at `rate` Hz; little of it is in memory, however long it is."""
     from models.data import audio
 
     pieces = audio.blocks(path, rate)
     first = next(pieces)  # opened and read now, so that a bad file is refused before the board is asked
-    return _cut(_chain(first, pieces), max(1, rate // BLOCKS_A_SECOND))
+    return _cut(_chain(first, pieces), max(1, int(rate * seconds)))
 
 
 def _chain(first: Samples, rest: Iterator[Samples]) -> Iterator[Samples]:

@@ -8,10 +8,12 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from boards.errors import UserError
 from kit.detect import KEPT_SECONDS, ONE, USUAL, Event, Limits, Meaning, Rules
+from kit.progress import Progress, silent
 from kit.records import Detection
 
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from boards import Board
     from kit.device import Device
 
+BOARD = "board"  # as a source of sound: its own microphone
 START, STATE, STOP, HEARD = 22, 23, 24, 25  # commands, see firmware/link.h
 BEGUN = 2  # kind of EAR_HEARD
 BAD, DEAF = 2, 7  # status
@@ -132,13 +135,43 @@ def check(board: Board, meant: Meaning, air: str | None) -> None:
         raise UserError(f"{board.name} hears the real air: leave --air {air} out")
 
 
+def hear(
+    folder: Path,
+    *,
+    air: str | None = None,
+    threshold: float | None = None,
+    port: str | None = None,
+    tell: Callable[[Detection], None] = lambda _: None,
+    progress: Progress = silent,
+) -> Heard:
+    """Let the board listen through its own microphone; an emulated one hears the sound file `air`.
+
+    `tell` gets each event when it begins.
+    """
+    from firmware.compiler import build
+    from kit import audio, device
+    from kit import listen as host
+    from kit.virtual import VirtualBoard
+
+    made = build.load(folder)
+    meant = host.meaning(made)
+    check(made.board, meant, air)
+    rules = Rules() if threshold is None else Rules(threshold=threshold)
+    stop = threading.Event()
+    sound = audio.file_blocks(Path(air), meant.fe.sample_rate) if air else None
+    with device.open(made, port, progress) as board, host.interruptible(stop):
+        if sound is not None and isinstance(board.wire, VirtualBoard):
+            board.wire.air(meant.fe.sample_rate, audio.until(stop, sound))
+        return listen(board, made.board, meant, rules, source=air or BOARD, tell=tell, stop=stop)
+
+
 def listen(
     device: Device,
     board: Board,
     meant: Meaning,
     rules: Rules = USUAL,
     *,
-    source: str = "board",
+    source: str = BOARD,
     tell: Callable[[Detection], None] = lambda _: None,
     stop: threading.Event | None = None,
 ) -> Heard:

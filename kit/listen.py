@@ -19,7 +19,10 @@ from kit.progress import Progress, silent
 from kit.records import Listening
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from firmware.compiler.build import Build
+    from firmware.compiler.graph import Graph
     from kit.device import Info, Result
     from kit.listen_view import View
 
@@ -101,7 +104,35 @@ def listen(
         return stream(board, meant, blocks, source=source, rules=rules, view=view, stop=stop)
 
 
-def meaning(build: Build) -> Meaning:
+class Compiled(Protocol):
+    """What tells the meaning of results, of a build for instance."""
+
+    @property
+    def path(self) -> Path:
+        """Where it lies."""
+
+    @property
+    def frontend(self) -> dict[str, Any] | None:
+        """Parameters of the front end."""
+
+    @property
+    def graph(self) -> Graph:
+        """What runs."""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the classes."""
+
+    @property
+    def stream(self) -> dict[str, Any] | None:
+        """How it streams."""
+
+    @property
+    def task(self) -> str | None:
+        """Of the bundle."""
+
+
+def meaning(build: Compiled) -> Meaning:
     """Return how the results of `build` are read; UserError when it has no front end to listen with."""
     from models.frontend import FrontEnd
 

@@ -17,15 +17,13 @@ from quantize.silence import import_keras
 if TYPE_CHECKING:
     from boards import Board
     from firmware.compiler.build import Build
-    from kit import ears
     from kit.listen import Heard
     from kit.listen_view import View
-    from kit.records import Detection, Run
+    from kit.records import Run
     from models.frontend import FrontEnd
     from quantize.bundle import Bundle
 
 BUNDLE = "bundle.zip"  # inside a BUILD that was made from one, so that profile needs nothing else
-BOARD = "board"  # as a source of sound: its own microphone
 MAX_MODEL = 256 << 20  # bytes of a .tflite
 
 
@@ -304,36 +302,6 @@ def listen(
     rules = Rules() if threshold is None else Rules(threshold=threshold)
     view = show(meant.fe, meant.labels) if show else None
     return ears.listen(made, source, port=port, fast=fast, rules=rules, view=view, progress=progress)
-
-
-def hear(
-    folder: Path,
-    *,
-    air: str | None = None,
-    threshold: float | None = None,
-    port: str | None = None,
-    tell: Callable[[Detection], None] = lambda _: None,
-    progress: Progress = silent,
-) -> ears.Heard:
-    """Let the board listen through its own microphone; an emulated one hears the sound file `air`.
-
-    `tell` gets each event when it begins.
-    """
-    from firmware.compiler import build
-    from kit import audio, detect, device, ears
-    from kit import listen as host
-    from kit.virtual import VirtualBoard
-
-    made = build.load(folder)
-    meant = host.meaning(made)
-    ears.check(made.board, meant, air)
-    rules = detect.Rules() if threshold is None else detect.Rules(threshold=threshold)
-    stop = threading.Event()
-    sound = audio.file_blocks(Path(air), meant.fe.sample_rate) if air else None
-    with device.open(made, port, progress) as board, host.interruptible(stop):
-        if sound is not None and isinstance(board.wire, VirtualBoard):
-            board.wire.air(meant.fe.sample_rate, audio.until(stop, sound))
-        return ears.listen(board, made.board, meant, rules, source=air or BOARD, tell=tell, stop=stop)
 
 
 def reference(

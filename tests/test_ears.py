@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import struct
 import threading
 from collections.abc import Iterator
@@ -12,8 +13,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+import soundfile
 import test_stream
 import tflite_writer as tfl
+from conftest import earkit
 from test_stream import Net
 
 import boards
@@ -219,3 +222,52 @@ def test_microphones_of_boards_and_their_ports_agree() -> None:
         if board.kind == "virtual":
             port = firmware.port(board.port).read_text()
             assert board.has_microphone == ("bool port_microphone = true;" in port), board.name
+
+
+def test_the_verb_listens_through_the_board(
+    tiny_build: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    soundfile.write(tmp_path / "air.wav", noise(6), 16_000)
+    given = ("listen", tiny_build, "--source", "board", "--threshold", "0.05")
+    code, out, err = earkit(capsys, *given, "--air", tmp_path / "air.wav", "--json")
+    assert code == 0, err
+    record = json.loads(out)
+    code, out, _ = earkit(
+        capsys,
+        "listen",
+        tiny_build,
+        "--source",
+        tmp_path / "air.wav",
+        "--fast",
+        "--threshold",
+        "0.05",
+        "--json",
+    )
+    streamed = json.loads(out)
+    assert record["results"] == streamed["results"] > 10
+    assert record["events"][:-1] == streamed["events"][:-1]
+    assert len(record["events"]) == len(streamed["events"]) > 0
+    assert (record["lost_samples"], record["origin"]) == (0, "emulated")
+    code, out, _ = earkit(capsys, *given, "--air", tmp_path / "air.wav")
+    assert code == 0
+    assert out.splitlines()[-1].startswith("heard 6.0 s through the microphone of virtual-m4: ")
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (("--source", "board"), "what is its microphone to hear? Say --air clip.wav"),
+        (("--source", "board", "--air", "no.wav"), "no.wav: no such file"),
+        (("--source", "mic", "--air", "a.wav"), "--air a.wav is for --source board"),
+        (
+            ("--source", "board", "--air", "a.wav", "-o", "run"),
+            "-o keeps sound, which the board does not send",
+        ),
+    ],
+)
+def test_wrong_wishes_are_told(
+    tiny_build: Path, capsys: pytest.CaptureFixture[str], argv: tuple[str, ...], message: str
+) -> None:
+    code, _, err = earkit(capsys, "listen", tiny_build, *argv)
+    assert code == 1
+    assert message in err[-1]

@@ -13,6 +13,7 @@ NAMES = (
     "run",
     "flash",
     "listen",
+    "score",
     "profile",
     "serve",
     "record",

@@ -39,10 +39,10 @@ def add(parser: Parser) -> None:
 def run(args: Namespace) -> int:
     """Stream sound to the board and show what it hears."""
     from boards.errors import UserError
-    from kit import listen_view, pipeline, runs, shelf
+    from kit import ears, listen_view, pipeline, runs, shelf
     from kit.outputs import room_for
 
-    if args.source == pipeline.BOARD:
+    if args.source == ears.BOARD:
         return _by_itself(args)
     if args.air is not None:
         raise UserError(f"--air {args.air} is for --source board; --source {args.air} streams a file")
@@ -65,11 +65,11 @@ def run(args: Namespace) -> int:
 def _by_itself(args: Namespace) -> int:
     """Let the board listen through its own microphone."""
     from boards.errors import UserError
-    from kit import listen_view, pipeline, shelf
+    from kit import ears, listen_view, shelf
 
     if args.output is not None:
         raise UserError("-o keeps sound, which the board does not send: --source mic or a file does")
-    heard = pipeline.hear(
+    heard = ears.hear(
         shelf.built(args.build, args.board),
         air=args.air,
         threshold=args.threshold,
