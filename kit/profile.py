@@ -272,6 +272,7 @@ def record(
         "milliseconds": cost.total / build.board.clock_hz * 1e3 if timed else None,
         "runs": _spread(cost),
         "clock": {"hz": build.board.clock_hz, "checked": checked},
+        "energy": None,
         "toolchain": build.toolchain,
         "flags": list(build.flags),
         "frontend": None if cost.frontend is None else {cost.unit: cost.frontend},
@@ -366,6 +367,9 @@ def figures(profile: Mapping[str, Any]) -> list[tuple[str, Any, str | None]]:
     rows += per_second.figures(profile)
     if profile["milliseconds"] is not None:
         rows.append(("milliseconds", profile["milliseconds"], origins["milliseconds"]))
+    if spent := profile["energy"]:
+        words = f"microjoules of an inference, {spent['inferences']} by {spent['by']}"
+        rows.append((words, spent["joules_per_inference"] * 1e6, origins["energy"]))
     if profile["clock"]["checked"]:
         rows.append(("board's counter / host's time", profile["clock"]["checked"]["ratio"], "measured"))
     for group, title in (("ram_bytes", "RAM"), ("flash_bytes", "flash")):

@@ -18,12 +18,24 @@ from models.frontend import FrontEnd
 ROOT = Path(__file__).parent.parent
 TINY = FrontEnd(bands=16, window=512, hop=484, frames=33)  # 33 frames cover 1 s exactly
 CLIPS_PER_CLASS = 16
+CONFORMANCE = "test_board.py"
 NO_QEMU = pytest.mark.skipif(shutil.which("qemu-system-arm") is None, reason="needs qemu-system-arm")
 VIRTUAL = [  # every emulated board, for parametrize
     pytest.param(name, marks=NO_QEMU) if boards.load(name).emulator == "qemu" else name
     for name in boards.names()
     if boards.load(name).kind == "virtual"
 ]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--board", help="run tests/conformance/test_board.py alone, on this board")
+    parser.addoption("--port", help="its serial port; else it is found by its USB id")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """With --board, look at nothing but the tests of a board."""
+    alone = config.getoption("--board") is not None and collection_path.suffix == ".py"
+    return True if alone and collection_path.name not in (CONFORMANCE, "conftest.py") else None
 
 
 def earkit(capsys: pytest.CaptureFixture[str], *argv: str | Path) -> tuple[int, str, list[str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,15 @@ def add(parser: Parser) -> None:
         "--seed", type=arguments.whole(0), default=0, help="of random inputs, for a model without a bundle"
     )
     parser.add_argument(
+        "--energy", type=arguments.path, metavar="FILE.csv", help="of a power analyser, see the README"
+    )
+    parser.add_argument(
+        "--volts", type=arguments.number(0.1, 60), help="of the supply, for a csv of current alone"
+    )
+    parser.add_argument(
+        "--inferences", type=arguments.whole(1), help="in the csv, where no marker column shows them"
+    )
+    parser.add_argument(
         "-o", "--output", type=arguments.path, metavar="RUN", help="default: runs/NAME of the build"
     )
 
@@ -43,6 +53,7 @@ def run(args: Namespace) -> int:
     from kit.outputs import room_for
 
     out = room_for(Path(args.output or f"runs/{Path(args.build).absolute().name}"), folder=True)
+    spent = _energy(args)
     with shown() as progress:
         made = pipeline.profile(
             shelf.built(args.build, args.board, progress),
@@ -54,14 +65,29 @@ def run(args: Namespace) -> int:
             port=args.port,
             progress=progress,
         )
-    runs.save(made, out)
     assert made.profile is not None
+    record = dict(made.profile)
+    if spent:
+        record |= {"energy": spent, "origins": {**record["origins"], "energy": "measured"}}
+    runs.save(replace(made, profile=record), out)
     if args.json:
-        terminal.json_object(made.profile)
+        terminal.json_object(record)
     else:
-        tables(made.profile)
+        tables(record)
         print(f"{out}/{runs.PROFILE}; next: earkit report {out}")
     return 0
+
+
+def _energy(args: Namespace) -> dict[str, Any] | None:
+    """Read the csv of --energy before the board is asked."""
+    from boards.errors import UserError
+    from kit import energy
+
+    if args.energy is None:
+        if args.volts is not None or args.inferences is not None:
+            raise UserError("--volts and --inferences are for --energy: name its csv")
+        return None
+    return energy.read(Path(args.energy), args.volts, args.inferences)
 
 
 def tables(record: Mapping[str, Any]) -> None:
