@@ -15,7 +15,7 @@ from firmware.compiler import build as builds
 from firmware.compiler import image, interp
 from firmware.compiler.build import Build
 from firmware.compiler.elf import Elf
-from kit import device
+from kit import device, pipeline
 from kit.flash import serial
 
 MODEL = Path(__file__).parent / "corpus" / "seed_fully_connected_int8.tflite"
@@ -130,6 +130,14 @@ def test_an_emulated_chip_writes_its_flash(name: str, made: dict[str, Build]) ->
         assert board.info().mode == "boot"
         serial.update(board, build, lambda *_: None)
         assert board.info().build_id == build.build_id
+
+
+@pytest.mark.parametrize("name", [name for name in REAL if boards.load(name).microphone[:4] != "none"])
+def test_a_board_with_a_microphone_has_its_driver(name: str, tiny_bundle: Path, tmp_path: Path) -> None:
+    build = pipeline.compile(tiny_bundle, name, tmp_path / "build")
+    symbols = Elf((build.path / "firmware.elf").read_bytes()).symbols()
+    assert symbols["port_microphone_start"][1] > 64  # bytes: more than a refusal
+    assert symbols["port_microphone_read"][1] > 32
 
 
 def test_a_real_board_without_emulator_says_so(made: dict[str, Build]) -> None:
