@@ -9,9 +9,12 @@ import time
 import tty
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from boards.errors import UserError
+from kit import audio
+from kit.audio import Samples
 from kit.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
 
 PAUSE = 0.02  # seconds between two looks at a line on which nothing happens
 CHUNK = 4096
+AIR = 1 << 16  # samples, as in kit/virtual_board.c
 PENDING = 1 << 20  # bytes that a client may leave unread before the board's newest are lost
 
 
@@ -34,14 +38,13 @@ def serve(
     """Run the virtual board of `build` behind a pseudo terminal until `stop` is set.
 
     `ready` gets the path of the terminal. What the board says while no program has it open is lost, as on a
-    serial port. `source` ("mic", or a sound file) is what its microphone hears, in real time.
+    serial port. `source` (a sound file) is what its microphone hears, over and over, about in real time.
 
     Raises:
         UserError: the board is a real one, this system has no pseudo terminals, or the firmware crashed.
     """
     from firmware.compiler.dialects import RATE
     from kit import device
-    from kit.audio import open_source
     from kit.virtual import VirtualBoard
 
     if build.board.kind != "virtual":
@@ -49,12 +52,13 @@ def serve(
     with device.open(build, None, progress) as board, _terminal() as (master, path):
         wire = board.restart()
         assert isinstance(wire, VirtualBoard)
+        sound = None
         if source is not None:
             rate = build.frontend["sample_rate"] if build.frontend else RATE
-            heard = open_source(source, rate, stop=stop)
-            wire.air(rate, (block for block in heard if not isinstance(block, int)))
+            sound = _Sound(source, rate)
+            wire.air(rate, sound)
         ready(path)
-        _pass(wire, master, stop)
+        _pass(wire, master, stop, sound)
 
 
 @contextmanager
@@ -74,11 +78,43 @@ def _terminal() -> Iterator[tuple[int, str]]:
         os.close(master)
 
 
-def _pass(wire: Wire, master: int, stop: threading.Event) -> None:
-    """Carry bytes both ways until `stop` is set."""
-    poll, pending = select.poll(), bytearray()
+class _Sound:
+    """A file over and over; how far the board is ahead of the clock with it. An emulator takes AIR at once.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+
+    def __init__(self, name: str, rate: int) -> None:
+        self._path, self._rate = Path(name), rate
+        self._blocks: Iterator[Samples] = audio.file_blocks(self._path, rate)
+        self._start, self._given = time.monotonic(), 0
+
+    def __iter__(self) -> _Sound:
+        return self
+
+    def __next__(self) -> Samples:
+        if self.ahead() < -AIR / self._rate:  # the microphone was off meanwhile
+            self._start, self._given = time.monotonic(), 0
+        block = next(self._blocks, None)
+        if block is None:
+            self._blocks = audio.file_blocks(self._path, self._rate)
+            block = next(self._blocks)
+        self._given += block.size
+        return block
+
+    def ahead(self) -> float:
+        """Return for how many seconds the board has heard more than time has passed, at least."""
+        return (self._given - AIR) / self._rate - (time.monotonic() - self._start)
+
+
+def _pass(wire: Wire, master: int, stop: threading.Event, sound: _Sound | None) -> None:
+    """Carry bytes both ways until `stop` is set; a board ahead of the clock waits, unless it is spoken to."""
+    poll, pending, spoken = select.poll(), bytearray(), False
     while not stop.is_set():
-        pending += wire.read(PAUSE if wire.live else 0)
+        if spoken or sound is None or sound.ahead() <= 0:
+            pending += wire.read(PAUSE if wire.live else 0)
+        spoken = False
         poll.register(master, select.POLLIN | (select.POLLOUT if pending else 0))
         ((_, events),) = poll.poll(0 if wire.live else 1000 * PAUSE) or [(master, 0)]
         if events & select.POLLHUP:
@@ -88,6 +124,7 @@ def _pass(wire: Wire, master: int, stop: threading.Event) -> None:
         if events & select.POLLIN:
             with suppress(BlockingIOError):
                 wire.write(os.read(master, CHUNK))
+                spoken = True
         if events & select.POLLOUT:
             with suppress(BlockingIOError):
                 del pending[: os.write(master, pending[:CHUNK])]

@@ -23,7 +23,7 @@ def add(parser: Parser) -> None:
         help="what `earkit compile` made, or a model of `earkit zoo`",
     )
     parser.add_argument("--board", help="for a model that comes with the kit: see `earkit zoo`")
-    parser.add_argument("--source", type=arguments.path, help="what the board hears: mic, or a sound file")
+    parser.add_argument("--source", type=arguments.path, help="sound file that it hears, over and over")
 
 
 def run(args: Namespace) -> int:
