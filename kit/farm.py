@@ -24,6 +24,7 @@ from kit import arguments, errors, pipeline, runs, shelf
 from kit.figures import measure_of
 from kit.outputs import room_for
 from kit.progress import Progress, silent
+from kit.serial_port import EMULATOR
 from quantize.worker import processes
 
 MAX_TOML = 1 << 20  # bytes
@@ -104,7 +105,7 @@ def _places(entry: Entry, where: str) -> list[str]:
             raise UserError(f"{where}: port: {board.name} is emulated and has none; leave it out")
     elif entry.port is None:
         places.append(f"the only {board.name} by its USB id (port is missing)")
-    else:
+    elif entry.port != EMULATOR:
         real = os.path.realpath(entry.port) if entry.port.startswith("/") else entry.port
         places.append(f"port {real!r}")
     return places
@@ -145,6 +146,8 @@ def run(
     ]
     with processes(min(jobs or os.cpu_count() or 1, len(rows)), "kit.farm", LIMIT_S) as call:
         waiting = {call("one", model=model, place=str(out), choices=choices, **row): row for row in rows}
+        for row in rows:
+            row["proof"] = boards.load(row["board"]).proven
         progress("boards", 0, len(rows))
         for done, future in enumerate(as_completed(waiting), 1):
             try:
@@ -225,7 +228,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[Any]]
         for origin in ("measured", "emulated")
         if any(_count(row, key, origin) is not None for row in rows)
     ]
-    columns = ["name", "board", *(f"{key}, {origin}" for key, origin in kinds)]
+    columns = ["name", "board", "proof", *(f"{key}, {origin}" for key, origin in kinds)]
     sizes = [key for key in SIZES if any(key in row for row in rows)]
     columns += [SIZES[key] for key in sizes]
     failed = any(row["error"] for row in rows)
@@ -233,6 +236,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[Any]]
         [
             row["name"],
             row["board"],
+            row["proof"],
             *(_count(row, *kind) for kind in kinds),
             *(row.get(key) for key in sizes),
             *([row["error"]] if failed else []),

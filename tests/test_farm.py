@@ -129,6 +129,22 @@ def test_no_two_entries_for_one_port(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"entry 2: the only nucleo by its USB id .*is that of entry 1"):
         farm.read(listed(tmp_path, 'board = "nucleo"', 'board = "nucleo"\nname = "b"'))
     assert len(farm.read(listed(tmp_path, 'board = "nucleo"', ports[0])).boards) == 2
+    emulated = 'board = "nucleo"\nport = "emulator"'
+    assert len(farm.read(listed(tmp_path, emulated, emulated)).boards) == 2
+
+
+def test_a_real_board_that_is_not_there(tiny_bundle: Path, tmp_path: Path, capsys: Capture) -> None:
+    entry = f'board = "nucleo-f446re"\nport = "{tmp_path}/ttyACM0"'
+    fleet = listed(tmp_path, entry, 'board = "virtual-m4"')
+    code, text, _ = earkit(
+        capsys, "farm", fleet, tiny_bundle, "--samples", "2", "-o", tmp_path / "out", "--json"
+    )
+    assert code == 1
+    desk, here = json.loads(text)["boards"]
+    assert desk["error"].startswith("flash: ")
+    assert f"{tmp_path}/ttyACM0" in desk["error"]
+    assert desk["proof"] == boards.load("nucleo-f446re").proven
+    assert here["error"] is None
 
 
 @pytest.mark.parametrize("stage", ["flash", "profile"])
@@ -152,7 +168,7 @@ def test_what_a_board_fails_of_is_one_line(
 
 
 def row(name: str, **given: Any) -> dict[str, Any]:
-    return {"name": name, "board": name, "error": None, **given}
+    return {"name": name, "board": name, "proof": "emulated", "error": None, **given}
 
 
 def test_the_table_mixes_no_origins() -> None:
@@ -165,12 +181,12 @@ def test_the_table_mixes_no_origins() -> None:
     ]
     columns, cells = farm.table(rows)
     counts = ["cycles, measured", "instructions, emulated", "milliseconds, measured", "accuracy, measured"]
-    assert columns[2:6] == counts
+    assert columns[3:7] == counts
     assert columns[-1] == "trouble"
     cycles = columns.index("cycles, measured")
     assert [cells[0][cycles], cells[1][cycles]] == [7, None]
     assert cells[1][columns.index("instructions, emulated")] == 9
-    assert cells[2][2:] == [None] * (len(columns) - 3) + ["flash: no such port"]
+    assert cells[2][3:] == [None] * (len(columns) - 4) + ["flash: no such port"]
     assert "trouble" not in farm.table(rows[:2])[0]
 
 
