@@ -265,6 +265,7 @@ def record(
         "model": build.name,
         "board": build.board.name,
         "core": build.board.core,
+        "proof": build.board.proof,
         "build_id": build.build_id,
         "origin": cost.origin,
         "instructions": cost.total if counted else None,

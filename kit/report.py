@@ -77,6 +77,7 @@ def _overview(runs: Sequence[Run]) -> Html:
     """Return one line a run, side by side."""
     columns: dict[str, Callable[[Record], str]] = {
         "Board": lambda p: str(p.get("board", "–")),
+        "Proof": lambda p: str(p.get("proof", "–")),
         "Device": lambda p: _scored(p, "device"),
         "Host float": lambda p: _scored(p, "host_float"),
         "Reference": lambda p: _scored(p, "full"),

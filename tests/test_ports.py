@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import earkit
 
 import boards
 from boards.errors import UserError
@@ -147,6 +148,15 @@ def test_a_real_board_without_emulator_says_so(made: dict[str, Build]) -> None:
 
 
 @pytest.mark.parametrize("name", REAL)
-def test_what_has_not_run_says_so(name: str) -> None:
+def test_what_has_not_run_says_so(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     board = boards.load(name)
     assert board.proof == ("emulated" if name in QEMU else "untested on hardware")
+    code, table, _ = earkit(capsys, "boards", name)
+    assert code == 0
+    assert board.proof in table
+
+
+def test_compile_says_it_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = earkit(capsys, "compile", MODEL, "--board", "rpi-pico", "-o", tmp_path / "made")
+    assert code == 0
+    assert "firmware for rpi-pico, untested on hardware; next" in out

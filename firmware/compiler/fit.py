@@ -129,6 +129,7 @@ def sizes(
     return {
         "board": board.name,
         "core": board.core,
+        "proof": board.proof,
         "inputs": ends.records(graph, graph.inputs),
         "outputs": ends.records(graph, graph.outputs),
         "flash_bytes": {"code": flash - weights, "weights": weights, "total": flash},

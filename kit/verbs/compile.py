@@ -53,7 +53,8 @@ def run(args: Namespace) -> int:
     _table(build.sizes)
     if build.stream:
         print(_streams(build.stream))
-    print(f"{build.path}: firmware for {build.board.name}; next: earkit flash {build.path}")
+    board = f"{build.board.name}, {build.board.proven}"
+    print(f"{build.path}: firmware for {board}; next: earkit flash {build.path}")
     return 0
 
 

@@ -98,6 +98,7 @@ def tables(record: Mapping[str, Any]) -> None:
     rows = [(row["name"], row["op"], row["macs"], row[unit], _per_mac(row, unit)) for row in record["per_op"]]
     terminal.table(("node", "op", "MACs", unit, f"{unit} per MAC"), rows)
     terminal.table(("figure", "value", "origin"), figures(record))
+    print(f"firmware of {record['board']}: {record['proof']}")
     if record["first_mismatch"]:
         print(
             "first difference: {sample}, {what} {index}: device {device}, host {host}".format(
