@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 from serial.tools import list_ports
 
+import boards
 from boards.errors import UserError
 from boards.flashing import MassStorage, Uf2
 from firmware.compiler.build import Build, load
@@ -237,6 +238,12 @@ def test_the_board_of_a_probe_is_read_from_either_file(media: Path) -> None:
     place = drive(media, "A", DETAILS="nothing")
     (place / "MBED.HTM").write_text('<meta content="0; url=http://mbed.org/device/?code=07700221A0"/>')
     assert mass_storage._code(drives.Drive(place)) == "0770"
+
+
+def test_one_micro_bit_is_not_taken_for_the_other() -> None:
+    tables = [boards.load(name).mass_storage for name in ("microbit", "microbit-v2")]
+    assert all(table is not None and table.codes for table in tables)
+    assert len({code for table in tables if table for code in table.codes}) == 6
 
 
 def test_what_a_probe_says_of_its_failure_is_told(

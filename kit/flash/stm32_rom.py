@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from firmware.compiler.build import Build
 
 FLASH = 0x08000000  # where the flash of every STM32 begins
+WORD = 32  # bytes that are programmed at once: on STM32H7, fewer on others
 ATTEMPTS = 3
 READS = 3  # of a block that does not read back: the answer has no checksum
 PULSE = 0.05  # seconds that reset is held, and that the ROM takes to start
@@ -139,7 +140,7 @@ def _write(rom: Rom, code: int, build: Build, progress: Progress) -> None:
             for at in range(0, len(data), table.block):
                 block = data[at : at + table.block]
                 if block.strip(blank):
-                    rom.write(origin + at, block + b"\xff" * (-len(block) % 4))
+                    rom.write(origin + at, block + b"\xff" * (-len(block) % WORD))
                 progress("write", min(at + table.block, len(data)), len(data))
         except SpoiledError:
             continue
