@@ -29,7 +29,7 @@ from kit.link import Link
 
 PAGES = [(512, 2048)]  # of an STM32L476
 SECTORS = [(4, 0x4000), (1, 0x10000), (7, 0x20000)]  # of an STM32F405
-TABLE = Stm32Rom(chip_id=0x415, pages=tuple(PAGES))
+TABLE = Stm32Rom(chip_id=0x415, pages=tuple(PAGES), baud=1_000_000)
 
 
 def on_desk(board: Board, table: Stm32Rom = TABLE) -> Board:

@@ -217,6 +217,7 @@ class Rom:
         deadline = time.monotonic() + FILL
         while owed > 0 and not self._port.in_waiting and time.monotonic() < deadline:
             self._port.write(NO_COMMAND * (LONGEST // 2))
+            time.sleep(self._pad)  # not ahead of the line: each pair too many would be refused
             owed -= LONGEST
         self._read(1, self._pad + ANSWER)
 
