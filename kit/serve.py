@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from kit.link import Wire
 
 PAUSE = 0.02  # seconds between two looks at a line on which nothing happens
+LATENCY = 0.005  # seconds, an adapter's: some clients begin to listen only after they have spoken
 CHUNK = 4096
 AIR = 1 << 16  # samples, as in kit/virtual_board.c
 PENDING = 1 << 20  # bytes that a client may leave unread before the board's newest are lost
@@ -125,6 +126,7 @@ def _pass(wire: Wire, master: int, stop: threading.Event, sound: _Sound | None) 
             with suppress(BlockingIOError):
                 wire.write(os.read(master, CHUNK))
                 spoken = True
+            time.sleep(LATENCY)
         if events & select.POLLOUT:
             with suppress(BlockingIOError):
                 del pending[: os.write(master, pending[:CHUNK])]
