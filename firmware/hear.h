@@ -11,7 +11,7 @@
 #define EAR_ONE (1u << 24)  // a probability of 1
 #define EAR_AVERAGED 255u   // most results in a sum: it fits 32 bits
 
-// What the host sends with EAR_HEAR_START, and what `compile --autostart` puts into the firmware.
+// What the host sends with EAR_HEAR_START.
 typedef struct {
     uint32_t hop_frames;  // between two results
     uint32_t warm_up;     // samples before the first result that counts: a whole window

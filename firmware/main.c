@@ -315,10 +315,6 @@ int main(void) {
     ear_dialect(&link);
 #endif
 #if EAR_FRONTEND && EAR_MICROPHONE
-#ifdef EAR_AUTOSTART
-    static const ear_rules_t rules = EAR_AUTOSTART;
-    ear_ears_start(&rules);
-#endif
     for (;;) {
         bool more = ear_ears_listen();
         ear_ears_tell(&link);

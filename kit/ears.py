@@ -201,7 +201,7 @@ def begin(device: Device, meant: Meaning, rules: Rules) -> None:
     """Let the board begin to listen; UserError when it cannot."""
     device.link.send(bytes((START, 0, 0, 0)) + _RULES.pack(*words(meant, rules)))
     while (answer := device.link.receive())[0] != START | 0x80:
-        pass  # events of a build that had begun by itself
+        pass  # events of a host before us
     if answer[1] == DEAF:
         raise UserError(
             f"{device.wire.name}: its microphone does not start at {meant.fe.sample_rate} Hz: "
