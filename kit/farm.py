@@ -171,7 +171,8 @@ def one(
         build = out / "build" / name
         _compiled(model, board, build)
         stage = "flash"
-        pipeline.flash(build, port=port)
+        if port != EMULATOR or boards.load(board).emulated_flash:  # else the image lies there from the start
+            pipeline.flash(build, port=port)
         stage = "profile"
         made = pipeline.profile(build, port=port, **choices)
         runs.save(made, out / "run" / name)
