@@ -168,7 +168,9 @@ def test_windows_that_do_not_stream_overlap_by_half(tiny_build: Path) -> None:
     made = compiler.load(tiny_build)
     assert made.frontend is not None
     front = FrontEnd(**made.frontend)
-    cost = profile.Cost(total=1000, per_node=(1000,), frontend=300, unit="instructions", origin="emulated")
+    cost = profile.Cost(
+        total=1000, per_node=(1000,), frontend=300, unit="instructions", origin="emulated", runs=(1000,)
+    )
     with device.open(made, None) as board:
         told = per_second.compare(made, board, cost)
     assert told is not None
