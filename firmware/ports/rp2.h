@@ -2,12 +2,11 @@
 //
 // The chip's file says the bases, RESET_BITS (IO_BANK0, PADS_BANK0, PLL_SYS, UART0), UART_IRQ, PAD_ISOLATION,
 // WATCHED (what a watchdog reset restarts) and rom(code). The board's TOML says EAR_TX, EAR_RX, EAR_BUTTON and
-// EAR_BUTTON_LEVEL. Sections: RP2040 datasheet; the RP2350 datasheet's registers have the same names.
+// EAR_BUTTON_LEVEL, and EAR_ADC where a microphone hangs on a pin. Sections: RP2040 datasheet; the RP2350 datasheet's registers have the same names.
 #ifndef EAR_RP2_H
 #define EAR_RP2_H
 
 #include "cycles.h"
-#include "no_microphone.h"
 #include "ring.h"
 
 #define CLEAR(base, offset) REGISTER((base) + 0x3000u + (offset))  // 2.1.2: atomic bit clear
@@ -83,6 +82,14 @@ static uint32_t core_hz = XOSC_HZ;
 static void uart_handler(void) {
     while (!(UART_FLAGS & FLAG_EMPTY)) ring_put((uint8_t)UART_DATA);
 }
+
+#ifdef EAR_ADC
+#include "rp2_adc.h"
+EAR_INTERRUPTS interrupts[ADC_IRQ + 1] = {[UART_IRQ] = uart_handler, [ADC_IRQ] = adc_handler};
+#else
+#include "no_microphone.h"
+EAR_INTERRUPTS interrupts[UART_IRQ + 1] = {[UART_IRQ] = uart_handler};
+#endif
 
 // Without the crystal nothing can be said at a known speed; without the PLL the crystal's 12 MHz remain.
 static void clock_init(void) {

@@ -11,6 +11,9 @@
 #define PAD_ISOLATION 0u
 #define UART 0x40034000u
 #define UART_IRQ 20u
+#define ADC 0x4004C000u
+#define ADC_IRQ 22u
+#define CLOCK_ADC_AT 0x60u
 #define WATCHDOG 0x40058000u
 #define PSM 0x40010000u
 #define WATCHED 0x0001FFFCu  // all but the oscillators
@@ -23,8 +26,6 @@ static uint32_t rom(const char *code) {
 }
 
 #include "rp2.h"
-
-EAR_INTERRUPTS interrupts[UART_IRQ + 1] = {[UART_IRQ] = uart_handler};
 
 // The second stage of the boot ROM, 2.8.1.3.1: 252 bytes and their CRC-32 at the start of flash, run from RAM. It
 // sets the serial flash interface (4.10.13) to the read command that every flash chip knows, 03h, at a quarter of

@@ -11,6 +11,9 @@
 #define PAD_ISOLATION (1u << 8)
 #define UART 0x40070000u
 #define UART_IRQ 33u
+#define ADC 0x400A0000u
+#define ADC_IRQ 35u
+#define CLOCK_ADC_AT 0x6Cu
 #define WATCHDOG 0x400D8000u
 #define PSM 0x40018000u
 #define WATCHED 0x01FFFFF3u  // all but the oscillators
@@ -23,8 +26,6 @@ static uint32_t rom(const char *code) {
 }
 
 #include "rp2.h"
-
-EAR_INTERRUPTS interrupts[UART_IRQ + 1] = {[UART_IRQ] = uart_handler};
 
 // What the ROM looks for in the first 4 KB, 5.9.5: a block with one item, an executable for secure Arm on this chip.
 __attribute__((section(".rom_behind"), used)) static const uint32_t image_definition[] = {

@@ -5,6 +5,7 @@
 #define EAR_STM32F4_PDM_H
 
 #include "pdm.h"
+#include "sound_ring.h"
 
 #define RCC_I2S_PLL REGISTER(0x40023884u)  // 7.3.23: N of 256 at 1 MHz, R of 5
 #define I2S_PLL_ON (1u << 26)
@@ -35,42 +36,31 @@
 #define DMA_IRQ 14u
 
 #define BLOCK 32u  // samples in half of the DMA's buffer: 2 ms
-#define KEPT (EAR_MICROPHONE_KEPT + BLOCK)
 
 static struct {
     uint16_t bits[2][BLOCK * 4u];
     ear_pdm_t filter;
-    int16_t samples[KEPT];
-    volatile uint32_t head, tail, lost;
-} sound;
-
-static uint32_t sound_after(uint32_t index) { return index + 1 == KEPT ? 0 : index + 1; }
+} pdm;
 
 static void take_block(const volatile uint16_t *bits) {
     for (uint32_t i = 0; i < BLOCK; i++, bits += 4) {
         uint32_t first = (uint32_t)bits[0] << 16 | bits[1], second = (uint32_t)bits[2] << 16 | bits[3];
-        sound.samples[sound.head] = ear_pdm_sample(&sound.filter, first, second);
-        sound.head = sound_after(sound.head);
-        if (sound.head != sound.tail) continue;
-        sound.tail = sound_after(sound.tail);  // the oldest goes
-        sound.lost++;
+        sound_put(ear_pdm_sample(&pdm.filter, first, second));
     }
 }
 
 static void dma_handler(void) {
     uint32_t flags = DMA_FLAGS;
     DMA_CLEAR = DMA_STREAM_FLAGS;
-    if (flags & DMA_HALF_DONE) take_block(sound.bits[0]);
-    if (flags & DMA_ALL_DONE) take_block(sound.bits[1]);
+    if (flags & DMA_HALF_DONE) take_block(pdm.bits[0]);
+    if (flags & DMA_ALL_DONE) take_block(pdm.bits[1]);
 }
-
-const bool port_microphone = true;
 
 bool port_microphone_start(uint32_t rate) {
     if (rate != 16000u) return false;
     port_microphone_stop();
-    sound.head = sound.tail = sound.lost = 0;
-    sound.filter = (ear_pdm_t){0};
+    sound_forget();
+    pdm.filter = (ear_pdm_t){0};
     RCC_AHB1 |= 1u << 21;  // DMA 1
     RCC_APB1 |= 1u << 14;  // SPI 2
     RCC_I2S_PLL = 256u << 6 | 5u << 28;
@@ -81,8 +71,8 @@ bool port_microphone_start(uint32_t rate) {
     pin_function(EAR_PDM_DATA, EAR_PDM_FUNCTION, 0);
     DMA_CLEAR = DMA_STREAM_FLAGS;
     DMA_FROM = I2S_DATA;
-    DMA_TO = (uint32_t)(uintptr_t)sound.bits;
-    DMA_COUNT = sizeof sound.bits / 2u;
+    DMA_TO = (uint32_t)(uintptr_t)pdm.bits;
+    DMA_COUNT = sizeof pdm.bits / 2u;
     DMA_CONTROL = DMA_CIRCLES | DMA_INTERRUPTS;
     DMA_CONTROL |= DMA_ENABLE;
     NVIC_ENABLE(DMA_IRQ) = NVIC_BIT(DMA_IRQ);
@@ -92,23 +82,6 @@ bool port_microphone_start(uint32_t rate) {
     I2S_CONFIGURATION |= I2S_ENABLE;
     return true;
 }
-
-uint32_t port_microphone_read(int16_t *samples, uint32_t most) {
-    uint32_t count = 0;
-    while (count < most) {
-        uint32_t before = ear_lock();  // the handler may move the tail
-        bool some = sound.tail != sound.head;
-        if (some) {
-            samples[count++] = sound.samples[sound.tail];
-            sound.tail = sound_after(sound.tail);
-        }
-        ear_unlock(before);
-        if (!some) break;
-    }
-    return count;
-}
-
-uint32_t port_microphone_lost(void) { return sound.lost; }
 
 void port_microphone_stop(void) {
     NVIC_DISABLE(DMA_IRQ) = NVIC_BIT(DMA_IRQ);
