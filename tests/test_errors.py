@@ -147,7 +147,8 @@ def test_closed_streams_make_no_noise(closed: str) -> None:
 def test_signals_unwind_and_leave_nothing(number: int, code: int, count: int, tmp_path: Path) -> None:
     program = (
         "import sys, time\n"
-        "from kit import __main__, verbs\n"
+        "from kit import __main__\n"
+        "from kit.verbs import boards as verb\n"
         "from pathlib import Path\n"
         "from boards import atomic\n"
         "def slow(_):\n"
@@ -155,7 +156,7 @@ def test_signals_unwind_and_leave_nothing(number: int, code: int, count: int, tm
         "        part.write_bytes(b'half')\n"
         "        print('ready', flush=True)\n"
         "        time.sleep(60)\n"
-        "verbs.boards = slow\n"
+        "verb.run = slow\n"
         "sys.argv = ['earkit', 'boards']\n"
         "sys.exit(__main__.main())\n"
     )
