@@ -43,14 +43,8 @@
 #define TIMER_PRESCALER REGISTER(0x40008510u)
 #define TIMER_CAPTURED REGISTER(0x40008540u)
 
-// NVMC, 6.1
-#define NVMC_READY REGISTER(0x4001E400u)
-#define NVMC_MODE REGISTER(0x4001E504u)
-#define NVMC_ERASE_PAGE REGISTER(0x4001E508u)
-#define MODE_READ 0u
-#define MODE_WRITE 1u
-#define MODE_ERASE 2u
 #define PAGE 1024u
+#include "nrf_flash.h"
 
 // The core reads the table at address 0 for ever. Whose handler is meant says the last word of the letter: RAM that
 // bootloader and application leave alone. It points to the table of the one that runs, where the UART's own handler
@@ -127,33 +121,6 @@ uint64_t port_counter(void) {
     if (now < last) high++;
     last = now;
     return (uint64_t)high << 32 | now;
-}
-
-uint32_t port_flash_page(uint32_t address) {
-    (void)address;
-    return PAGE;
-}
-
-// The core waits by itself while the flash is busy (6.1.1); the UART has room for six bytes meanwhile.
-bool port_flash_erase(uint32_t address) {
-    uint32_t start = address & ~(PAGE - 1u);
-    if (ear_blank(start, PAGE)) return true;
-    NVMC_MODE = MODE_ERASE;
-    NVMC_ERASE_PAGE = start;
-    EAR_AWAIT(NVMC_READY);
-    NVMC_MODE = MODE_READ;
-    return ear_blank(start, PAGE);
-}
-
-bool port_flash_program(uint32_t address, const uint32_t *words, uint32_t count) {
-    volatile uint32_t *to = (volatile uint32_t *)address;
-    NVMC_MODE = MODE_WRITE;
-    for (uint32_t i = 0; i < count; i++) {
-        to[i] = words[i];
-        EAR_AWAIT(NVMC_READY);
-    }
-    NVMC_MODE = MODE_READ;
-    return ear_holds(address, words, count);
 }
 
 bool port_boot_pin(void) { return (GPIO_IN >> EAR_BUTTON & 1u) == EAR_BUTTON_LEVEL; }

@@ -51,15 +51,9 @@
 #define PPI_EVENT REGISTER(0x4001F510u)
 #define PPI_TASK REGISTER(0x4001F514u)
 
-// NVMC, 4.3.9
-#define NVMC_READY REGISTER(0x4001E400u)
-#define NVMC_MODE REGISTER(0x4001E504u)
-#define NVMC_ERASE_PAGE REGISTER(0x4001E508u)
-#define NVMC_CACHE REGISTER(0x4001E540u)
-#define MODE_READ 0u
-#define MODE_WRITE 1u
-#define MODE_ERASE 2u
+#define NVMC_CACHE REGISTER(0x4001E540u)  // 4.3.9
 #define PAGE 4096u
+#include "nrf_flash.h"
 
 // Received bytes: the UARTE writes them round and round without the core; what counts them is the timer.
 #define RING_BYTES (EAR_LINK_SLOTS * (EAR_LINK_BODY + 12u) + 256u)
@@ -135,33 +129,6 @@ void port_idle(void) {
     if (waiting() == 0) cycles_sleep();
     NVIC_DISABLE(UARTE_IRQ) = NVIC_BIT(UARTE_IRQ);
     ear_unlock(before);
-}
-
-uint32_t port_flash_page(uint32_t address) {
-    (void)address;
-    return PAGE;
-}
-
-// The core waits by itself while the flash is busy (4.3.2); the UARTE goes on.
-bool port_flash_erase(uint32_t address) {
-    uint32_t start = address & ~(PAGE - 1u);
-    if (ear_blank(start, PAGE)) return true;
-    NVMC_MODE = MODE_ERASE;
-    NVMC_ERASE_PAGE = start;
-    EAR_AWAIT(NVMC_READY);
-    NVMC_MODE = MODE_READ;
-    return ear_blank(start, PAGE);
-}
-
-bool port_flash_program(uint32_t address, const uint32_t *words, uint32_t count) {
-    volatile uint32_t *to = (volatile uint32_t *)address;
-    NVMC_MODE = MODE_WRITE;
-    for (uint32_t i = 0; i < count; i++) {
-        to[i] = words[i];
-        EAR_AWAIT(NVMC_READY);
-    }
-    NVMC_MODE = MODE_READ;
-    return ear_holds(address, words, count);
 }
 
 bool port_boot_pin(void) { return (GPIO_IN(EAR_BUTTON) >> EAR_BUTTON % 32u & 1u) == EAR_BUTTON_LEVEL; }
