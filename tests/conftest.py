@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 
 import boards
-from kit import cli
+from kit import cli, progress
 from models.frontend import FrontEnd
 
 ROOT = Path(__file__).parent.parent
@@ -39,8 +40,10 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 def earkit(capsys: pytest.CaptureFixture[str], *argv: str | Path) -> tuple[int, str, list[str]]:
-    """Run the command line; return exit code, stdout and the lines of stderr."""
-    code = cli.main([str(part) for part in argv])
+    """Run the command line; return exit code, stdout and the lines of stderr, the slow machine's progress not."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(progress, "HEARTBEAT", math.inf)
+        code = cli.main([str(part) for part in argv])
     out, err = capsys.readouterr()
     return code, out, err.splitlines()
 
