@@ -40,7 +40,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 def earkit(capsys: pytest.CaptureFixture[str], *argv: str | Path) -> tuple[int, str, list[str]]:
-    """Run the command line; return exit code, stdout and the lines of stderr, the slow machine's progress not."""
+    """Run the command line; return exit code, stdout and the lines of stderr without those of progress."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(progress, "HEARTBEAT", math.inf)
         code = cli.main([str(part) for part in argv])
