@@ -33,6 +33,9 @@ SAID_HERE = {  # files whose first line cannot say what they are
     "benchmarks/results/scaling.md": "SSAMBA beside SSAST as tokens grow",
     "benchmarks/results/updates.md": "updates with a fault at every point; how long one takes",
     "benchmarks/results/stream_day.md": "a day of sound over a faulty line, as in this page",
+    "benchmarks/results/stream_board.md": "a day of sound through an emulated board, as in this page",
+    "models/zoo/*.zip": "trained bundles, small enough to be kept",
+    "models/zoo/*.ATTRIBUTION.md": "whose sounds each was trained on",
     "benchmarks/results/real_data.md": "cross-validated accuracy on real sounds, as in this page",
 }
 
@@ -73,7 +76,10 @@ def first_line(name: str) -> str:
 def tree() -> str:
     """Return every tracked file with what it is, folders behind files; models as one line for all."""
     tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True)
-    names = {re.sub(r"[^/]+\.(tflite|npz)$", r"*.\1", name) for name in tracked.stdout.splitlines()}
+    names = {
+        re.sub(r"[^/]+\.(tflite|npz|zip|ATTRIBUTION\.md)$", r"*.\1", name)
+        for name in tracked.stdout.splitlines()
+    }
     lines = ["```"]
     seen: set[tuple[str, ...]] = set()
     for parts in sorted((Path(name).parts for name in names), key=_files_first):
@@ -105,6 +111,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "patchout": result("patchout"),
     "updates": result("updates"),
     "stream_day": result("stream_day"),
+    "stream_board": result("stream_board"),
     "families": families,
     "boards": board_table,
     "tree": tree,

@@ -9,11 +9,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from boards.errors import UserError
+from firmware.compiler import build as compiler
+from firmware.compiler import interp
 from kit import attribution, cli, pipeline, shelf, zoo, zoo_table, zoo_unit
 from kit.arguments import named
+from kit.flash import serial
 from kit.zoo import Order, Source
 from quantize import bundle
 
@@ -176,6 +180,24 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("EARKIT_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.mark.parametrize("name", shelf.names())
+def test_what_is_kept_says_on_a_board_what_it_was_kept_for(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EARKIT_CACHE", str(tmp_path))
+    assert (shelf.SHELF / f"{name}.ATTRIBUTION.md").stat().st_size > 200
+    made = compiler.load(shelf.built(name, "virtual-m7"))
+    pipeline.flash(made.path)
+    expected = bundle.load(shelf.find(name)).arrays(bundle.EXPECTED)
+    inputs = expected["inputs"].reshape(-1, *made.graph.tensors[made.graph.inputs[0]].shape)
+    with serial.connect(made, None) as board:
+        outputs = np.stack([board.infer(one) for one in inputs])
+    assert np.array_equal(outputs, interp.run_batch(made.graph, inputs).reshape(outputs.shape))
+    by_litert = expected["outputs"].reshape(outputs.shape)  # which rounds more often
+    assert np.abs(outputs.astype(int) - by_litert).mean() < 6
+    assert (outputs.argmax(1) == by_litert.argmax(1)).mean() >= 0.9
 
 
 def test_an_empty_shelf_says_how_to_fill_it(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
