@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import boards
+from boards import computers
 from models import registry
 
 ROOT = Path(__file__).parent.parent
@@ -64,6 +65,17 @@ def board_table() -> str:
     return "\n".join(rows)
 
 
+def computer_table() -> str:
+    """Return a table of computers."""
+    rows = ["| computer | kind | core | cores | MHz | microphone | proof |", "|---|---|---|---|---|---|---|"]
+    for one in map(computers.load, computers.names()):
+        heard, clock = one.microphone.split(":")[0], f"{one.clock_hz / 1e6:g}" if one.clock_hz else "–"
+        core = f"{one.core}, {one.gpu}" if one.gpu else one.core
+        cells = (f"`{one.name}`", one.kind, core, str(one.cores or "–"), clock, heard, one.proven)
+        rows.append(f"| {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
 def first_line(name: str) -> str:
     """Return what a file says it is."""
     if name in SAID_HERE:
@@ -114,6 +126,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "stream_board": result("stream_board"),
     "families": families,
     "boards": board_table,
+    "computers": computer_table,
     "tree": tree,
 }
 

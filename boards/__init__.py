@@ -1,4 +1,4 @@
-"""Boards: one TOML a device, every key checked when it is loaded."""
+"""Boards: one TOML a device, every key checked when it is loaded: microcontrollers; see also computers."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ class Board(Checked):
 
 
 def names() -> list[str]:
-    """Return the names of all boards, sorted."""
+    """Return the names of all microcontrollers' boards, sorted."""
     return sorted(path.stem for path in HERE.glob("*.toml"))
 
 
@@ -137,6 +137,8 @@ def load(name: str) -> Board:
         UserError: there is no such board, or its TOML has a wrong or missing key.
     """
     if name not in names():
+        if (HERE / "computers" / f"{name}.toml").exists():
+            raise UserError(f"{name} is a computer: firmware and its images are for microcontrollers")
         near = difflib.get_close_matches(name, names(), n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names())}"
         raise UserError(f"no board {name!r}; {hint}")

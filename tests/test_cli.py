@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import boards
+from boards import computers
 from kit import cli
 
 HEAVY = {
@@ -120,8 +121,18 @@ def test_boards_table_names_every_board(capsys: Capture) -> None:
     assert cli.main(["boards"]) == 0
     out, err = lines(capsys)
     assert err == []
-    for board in boards.names():
+    for board in (*boards.names(), *computers.names()):
         assert board in out
+
+
+@pytest.mark.parametrize("name", computers.names())
+def test_boards_json_is_the_whole_computer(name: str, capsys: Capture) -> None:
+    assert cli.main(["boards", name, "--json"]) == 0
+    out, err = lines(capsys)
+    assert err == []
+    assert json.loads(out)["boards"] == []
+    (found,) = json.loads(out)["computers"]
+    assert computers.Computer.model_validate(found) == computers.load(name)
 
 
 def test_models_lists_every_family(capsys: Capture) -> None:

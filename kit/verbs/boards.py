@@ -1,30 +1,51 @@
-"""`earkit boards`: list the boards."""
+"""`earkit boards`: list the boards and computers."""
 
 from __future__ import annotations
 
 from argparse import Namespace
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from kit import terminal
 from kit.arguments import Parser
 
-ABOUT = "list the boards"
+if TYPE_CHECKING:
+    from boards import Board
+    from boards.computers import Computer
+
+ABOUT = "list the boards and computers"
 EXAMPLE = "earkit boards virtual-m4"
 
 
 def add(parser: Parser) -> None:
     """Declare what it takes."""
-    parser.add_argument("board", nargs="?", help="show one board only")
+    parser.add_argument("board", nargs="?", help="show one only")
 
 
 def run(args: Namespace) -> int:
-    """List the boards, or show one."""
-    import boards as board_files
+    """List the boards and computers, or show one."""
+    import boards
+    from boards import computers
 
-    names = [args.board] if args.board else board_files.names()
-    found = [board_files.load(name) for name in names]
+    names, others = boards.names(), computers.names()
+    if args.board in others:
+        names, others = [], [args.board]
+    elif args.board is not None:
+        names, others = [args.board], []
+    found, reached = [boards.load(name) for name in names], [computers.load(name) for name in others]
     if args.json:
-        terminal.json_object({"boards": [board.model_dump(mode="json") for board in found]})
+        record = {"boards": [board.model_dump(mode="json") for board in found]}
+        record["computers"] = [one.model_dump(mode="json") for one in reached]
+        terminal.json_object(record)
         return 0
+    if found:
+        _boards(found)
+    if reached:
+        _computers(reached)
+    return 0
+
+
+def _boards(found: Sequence[Board]) -> None:
     terminal.table(
         ("board", "core", "MHz", "FPU", "DSP", "MVE", "flash", "RAM", "proof"),
         [
@@ -42,4 +63,22 @@ def run(args: Namespace) -> int:
             for board in found
         ],
     )
-    return 0
+
+
+def _computers(found: Sequence[Computer]) -> None:
+    terminal.table(
+        ("computer", "kind", "core", "cores", "MHz", "GPU", "RAM", "proof"),
+        [
+            (
+                one.name,
+                one.kind,
+                one.core,
+                one.cores,
+                one.clock_hz and one.clock_hz // 1_000_000,
+                one.gpu or None,
+                one.ram_bytes and f"{one.ram_bytes >> 20:,} MB",
+                one.proven,
+            )
+            for one in found
+        ],
+    )
