@@ -91,7 +91,8 @@ class Machine:
         )
         try:
             feeding = asyncio.create_task(self._feed(process, child, connection))
-            await asyncio.gather(self._pass(child.stdout, process.stdout), self._pass(child.stderr, process.stderr))
+            pairs = (child.stdout, process.stdout), (child.stderr, process.stderr)
+            await asyncio.gather(*(self._pass(source, sink) for source, sink in pairs))
             process.exit(await child.wait())
             feeding.cancel()
         finally:
@@ -123,7 +124,7 @@ class Machine:
 
 @contextlib.contextmanager
 def machine(folder: Path, patch: pytest.MonkeyPatch) -> Iterator[Machine]:
-    """Give a machine that `ssh pi` logs in to; an `ssh` in front of PATH brings the configuration of its own."""
+    """Give a machine that `ssh pi` logs in to; an `ssh` in front of PATH brings its configuration."""
     made = Machine(folder)
     try:
         ssh_folder(folder, made, patch)
@@ -147,7 +148,8 @@ def ssh_folder(folder: Path, made: Machine, patch: pytest.MonkeyPatch) -> None:
         f"Host pi\n HostName 127.0.0.1\n Port {made.port}\n"
         f"Host gone\n HostName 127.0.0.1\n Port {free_port()}\n"
         "Host *\n User ear\n IdentitiesOnly yes\n"
-        f" IdentityFile {folder}/id\n UserKnownHostsFile {folder}/known_hosts\n GlobalKnownHostsFile /dev/null\n"
+        f" IdentityFile {folder}/id\n UserKnownHostsFile {folder}/known_hosts\n"
+        " GlobalKnownHostsFile /dev/null\n"
     )
     wrapper = folder / "bin" / "ssh"
     wrapper.write_text(f'#!/bin/sh\nexec {program} -F {folder}/config "$@"\n')

@@ -1,4 +1,4 @@
-"""Other machines over the real `ssh`, against a server in this process: commands, files, and what goes wrong."""
+"""Other machines over the real `ssh`, against a server in this process: commands, files, failures."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ def test_a_connection_cut_in_mid_transfer_leaves_the_old_file(pi: Machine) -> No
     (pi.home / "d" / "a").write_bytes(b"old")
     with Remote("pi") as remote:
         pi.cut_after = 1 << 20
-        with pytest.raises(LostError, match="the connection broke.*nothing half-done is in use there"):
+        with pytest.raises(LostError, match=r"the connection broke.*nothing half-done is in use there"):
             remote.put({"a": bytes(8 << 20)}, "d")
         assert (pi.home / "d" / "a").read_bytes() == b"old"
         remote.put({"a": b"new"}, "d")  # connects again

@@ -66,7 +66,9 @@ class Remote:
 
     def __init__(self, host: str) -> None:
         if not host or host.startswith("-") or any(c.isspace() for c in host):
-            raise RemoteError(f"{host!r} is no machine: give --host as name, user@name or ssh://user@name:port")
+            raise RemoteError(
+                f"{host!r} is no machine: give --host as name, user@name or ssh://user@name:port"
+            )
         self.host = host
         program = shutil.which("ssh")
         if program is None:
@@ -100,7 +102,8 @@ class Remote:
         socket, said = Path(self._folder.name) / "s", Path(self._folder.name) / "said"
         socket.unlink(missing_ok=True)
         terminal = sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
-        command = [*self._ssh(), "-M", "-N", "-o", f"BatchMode={'no' if terminal else 'yes'}", "--", self.host]
+        batch = f"BatchMode={'no' if terminal else 'yes'}"
+        command = [*self._ssh(), "-M", "-N", "-o", batch, "--", self.host]
         with said.open("wb") as errors:
             self._master = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors
@@ -122,7 +125,8 @@ class Remote:
     def arguments(self, command: str) -> list[str]:
         """Return the program and arguments that run `command` (for `sh`) there, on the open connection."""
         self.connect()
-        return [*self._ssh(), "-o", "BatchMode=yes", "--", self.host, f"exec env LC_ALL=C sh -c {shlex.quote(command)}"]
+        there = f"exec env LC_ALL=C sh -c {shlex.quote(command)}"
+        return [*self._ssh(), "-o", "BatchMode=yes", "--", self.host, there]
 
     def run(self, command: str, stdin: bytes = b"", timeout: float = 60.0) -> Done:
         """Run `command` (for `sh`) there and return how it ended, whatever its exit status.
@@ -167,7 +171,11 @@ class Remote:
     def _run(self, command: str, stdin: io.IOBase, timeout: float) -> Done:
         try:
             ended = subprocess.run(
-                self.arguments(command), stdin=stdin.fileno(), capture_output=True, timeout=timeout, check=False
+                self.arguments(command),
+                stdin=stdin.fileno(),
+                capture_output=True,
+                timeout=timeout,
+                check=False,
             )
         except subprocess.TimeoutExpired:
             raise RemoteError(

@@ -15,7 +15,7 @@ WORDS = 160  # characters of an unknown complaint
 CONNECTING: tuple[tuple[str, str], ...] = (  # what ssh says -> the line behind the name of the machine
     (
         "Could not resolve hostname",
-        "no machine of that name is known here: is it on and in this network? Try NAME.local or its IP address",
+        "no machine of that name is known here: is it on and in this network? Try NAME.local or its address",
     ),
     (
         "Connection refused",
@@ -37,8 +37,8 @@ CONNECTING: tuple[tuple[str, str], ...] = (  # what ssh says -> the line behind 
     ),
     (
         "Permission denied",
-        "lets nobody in with the keys or the password from here: is the user right? `ssh-copy-id {host}` puts "
-        "your key there",
+        "lets nobody in with the keys or the password from here: is the user right? "
+        "`ssh-copy-id {host}` puts your key there",
     ),
     (
         "no matching (host key type|cipher|key exchange method|MAC)",
@@ -82,8 +82,8 @@ def explain(host: str, words: str) -> str:
         )
     if "Host key verification failed" in words or "host key is known" in words:
         return (
-            f"{host}: its host key is not known here: run `ssh {host}` once, compare the fingerprint with the "
-            "machine's and answer yes"
+            f"{host}: its host key is not known here: run `ssh {host}` once, compare the fingerprint with "
+            "the machine's and answer yes"
         )
     return _lined(host, words, CONNECTING) or (
         f"{host}: ssh failed ({_last(words)}): see whether `ssh {host}` works"
