@@ -77,6 +77,7 @@ def opened(path: Path) -> HostBoard:
         UserError: it is neither, it has no front end, or the compiler is missing.
     """
     from firmware.compiler import build as compiler
+    from firmware.compiler import compiled
     from firmware.compiler.plan import plan
     from quantize import bundle as bundles
 
@@ -90,8 +91,8 @@ def opened(path: Path) -> HostBoard:
         bundle = bundles.load(path)
         about = _About(path, asdict(bundle.frontend), tuple(bundle.labels), bundle.task, None)
         model, name = bundle.model(), f"{bundle.family} {bundle.size}"
-    _, about.graph, _ = compiler.lower(model, name, "simd", about.stream["rows"] if about.stream else None)
+    _, about.graph, _ = compiled.lower(model, name, "simd", about.stream["rows"] if about.stream else None)
     meant, graph = listen.meaning(about), about.graph
     with tempfile.TemporaryDirectory(prefix="earkit-") as folder:
-        compiled = compiler.host_library(graph, plan(graph), Path(folder))
-    return HostBoard(compiled, meant, meant.hop_frames if about.stream else meant.fe.frames)
+        hosted = compiler.host_library(graph, plan(graph), Path(folder))
+    return HostBoard(hosted, meant, meant.hop_frames if about.stream else meant.fe.frames)

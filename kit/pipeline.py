@@ -137,7 +137,7 @@ def export(
 
     `form` is one of firmware.compiler.export.FORMS. `board` picks the kernels of its core; else portable C.
     """
-    from firmware.compiler import build, export, toolchain
+    from firmware.compiler import compiled, export, toolchain
     from firmware.compiler.graph import Graph
     from firmware.compiler.plan import plan
     from kit import hops
@@ -157,7 +157,7 @@ def export(
         rows = None if hop is None else hops.rows(hop, bundle.frontend)
         step = bundle.frontend if rows is None else replace(bundle.frontend, frames=rows)
         model, tables = bundle.model(), frontend.tables(step)
-    _, graph, _ = build.lower(model, name, unit, rows, budget)
+    _, graph, _ = compiled.lower(model, name, unit, rows, budget)
     return export.export(graph, plan(graph), form, out, name=name, frontend_tables=tables)
 
 

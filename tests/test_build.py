@@ -15,7 +15,7 @@ import tflite_writer as tfl
 
 import boards
 from boards.errors import UserError
-from firmware.compiler import build, image, toolchain
+from firmware.compiler import build, folder, image, toolchain
 from firmware.compiler.elf import Elf
 from firmware.compiler.graph import ModelError
 from kit import device
@@ -185,7 +185,7 @@ def test_disk_full_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(build, "_write_json", full)
+    monkeypatch.setattr(folder, "write_json", full)
     with pytest.raises(UserError, match="No space left on device"):
         build.compile_model(dense(), M4, tmp_path / "out", name="d")
     assert leftovers(tmp_path) == []

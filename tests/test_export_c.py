@@ -15,7 +15,7 @@ from conftest import earkit
 
 import boards
 from boards.errors import UserError
-from firmware.compiler import build, export, interp, toolchain
+from firmware.compiler import compiled, export, interp, toolchain
 from firmware.compiler.graph import Graph
 from firmware.compiler.plan import plan
 from models import frontend
@@ -156,7 +156,7 @@ def test_each_core_builds_it(
 
 
 def test_the_example_of_c_says_what_the_model_means(tiny_model: Path, tmp_path: Path) -> None:
-    _, graph, _ = build.lower(tiny_model.read_bytes(), "own", "c")
+    _, graph, _ = compiled.lower(tiny_model.read_bytes(), "own", "c")
     export.export(graph, plan(graph), "c", tmp_path / "out", name="own")
     run([*ZIG, "cc", *STRICT, "-I.", "model.c", "example.c", "-o", "example"], tmp_path / "out")
     said = run([tmp_path / "out" / "example"], tmp_path)
@@ -222,7 +222,7 @@ def test_the_arduino_microphone_sketch_hears_what_the_host_hears(
 
     bundle = bundles.load(tiny_bundle)
     fe = bundle.frontend
-    _, graph, _ = build.lower(bundle.model(), "own", "c")
+    _, graph, _ = compiled.lower(bundle.model(), "own", "c")
     into = graph.tensors[graph.inputs[0]]
     assert into.quantisation is not None
     scale, zero = float(into.quantisation.scale[0]), int(into.quantisation.zero_point[0])

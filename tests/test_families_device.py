@@ -8,7 +8,7 @@ import pytest
 from family_nets import BOARD, CLASSES, artefacts
 
 import boards
-from firmware.compiler import build, fit, plan, toolchain
+from firmware.compiler import compiled, fit, plan, toolchain
 from kit import pipeline
 from models import registry
 from quantize import int8, qdq
@@ -22,7 +22,7 @@ QDQ_DB = 15.0  # symmetric per-tensor activations against the .tflite's asymmetr
 def ram(model: bytes, name: str) -> int:
     """Return the bytes of arena and states of an int8 model on the board."""
     board = boards.load(BOARD)
-    _, graph, _ = build.lower(model, name, toolchain.unit(board), None, board.app_size)
+    _, graph, _ = compiled.lower(model, name, toolchain.unit(board), None, board.app_size)
     planned = plan.plan(graph, fit.regions(graph, board))
     return planned.arena + planned.state
 

@@ -18,7 +18,7 @@ from op_oracle import CASES, Case, agree, quick
 from test_ops_matmul import upsamplings
 
 import firmware
-from firmware.compiler import build, emit, interp, layouts, read_tflite, toolchain
+from firmware.compiler import compiled, emit, interp, layouts, read_tflite, toolchain
 from firmware.compiler.convolution import Channels
 from firmware.compiler.layouts import scalar
 from firmware.compiler.layouts.layout import Product
@@ -154,7 +154,7 @@ def test_weights_stay_plain_where_flash_cannot_hold_them_twice(shared: Path) -> 
     model = (shared / "models" / "kws_ref_model.tflite").read_bytes()
     sizes = []
     for budget in (1 << 20, 100_000):
-        _, graph, _ = build.lower(model, "kws", "scalar", flash_budget=budget)
+        _, graph, _ = compiled.lower(model, "kws", "scalar", flash_budget=budget)
         assert graph.roomy == (budget == 1 << 20)
         sizes.append(emit.constant_bytes(graph))
     weights = sum(n.bytes for n in graph.tensors if n.constant)

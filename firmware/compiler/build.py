@@ -2,87 +2,55 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
-import json
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import firmware
 from boards import Board, atomic
 from boards import load as load_board
-from boards.errors import UserError
 from firmware.compiler import (
     dialects,
     emit,
+    folder,
     image,
     link_script,
-    passes,
-    read_tflite,
     signing,
     toolchain,
     weights,
 )
+from firmware.compiler.compiled import Compiled, lower, recorded
 from firmware.compiler.dialects import Dialect
 from firmware.compiler.elf import Elf
 from firmware.compiler.fit import check_fits, copied, explain_overflow, regions, sizes
-from firmware.compiler.graph import Graph, Unit
+from firmware.compiler.graph import Graph
 from firmware.compiler.host import HostModel, load_library
-from firmware.compiler.order import order
 from firmware.compiler.plan import Plan, plan
-from firmware.compiler.stream import stream
 from firmware.compiler.toolchain import Toolchain
 from firmware.compiler.toolchain import unit as unit_of
 from firmware.compiler.toolchain import version as compiler_version
 
-SCHEMA = 3
 SECOND = "firmware-b.bin"  # the application linked for its second place; empty when only one fits
 SPEED = "-O2"  # of model.c; the rest is compiled for size
 FILES = (
     *("model.tflite", "model.c", "model.h", "firmware.elf", "firmware.bin", SECOND),
     *("boot.elf", "boot.bin"),
 )
-FIELDS: Mapping[str, Any] = {  # of build.json, that are read again, with their types
-    "name": str,
-    "board": str,
-    "build_id": str,
-    "toolchain": str,
-    "flags": list,
-    "frontend": dict | None,
-    "stream": dict | None,
-    "labels": list,
-    "sizes": dict,
-}
 
 
 @dataclass(frozen=True)
-class Build:
-    """A compiled model: what is on disk in `path`, and the graph and plan that it was made from."""
+class Build(Compiled):
+    """A model compiled to firmware for a microcontroller."""
 
-    path: Path
     board: Board
-    name: str
-    window: Graph  # of whole windows, after the passes
-    graph: Graph  # what the board runs: the same, or a step of the stream
-    plan: Plan
-    model: bytes  # the .tflite file
-    frontend: dict[str, Any] | None
-    stream: dict[str, Any] | None  # of a streaming model: see stream.Streamed.record()
-    labels: tuple[str, ...]  # of the classes, or the names of a regression's targets
-    task: str | None  # of the bundle
     image: bytes  # the application, with its header
     second: bytes  # the same for its second place in flash, b"" when only one fits
     boot: bytes  # the bootloader
-    build_id: str  # 16 hexadecimal digits
-    toolchain: str  # name and version of the C compiler
-    flags: tuple[str, ...]  # that model.c was compiled with
-    sizes: dict[str, Any]  # the object of `compile --json`
     dialect: Dialect | None = None  # that it speaks beside the link
 
 
@@ -125,9 +93,9 @@ def compile_model(
     spoken = dialects.parse(dialect, name) if dialect else None
     told = dialects.header(spoken, board, graph, bundle or {}, hop) if spoken else ""
     build_id = _build_id(text + told, model, board, toolchain)
-    with _directory(out) as made:
+    with folder.writing(out) as made:
         (made / "model.tflite").write_bytes(model)
-        _write_c(made, text, emit.header(graph, planned, build_id, frontend_tables))
+        write_c(made, text, emit.header(graph, planned, build_id, frontend_tables))
         _compile(made, board, graph, planned, toolchain, spoken, told)
         _write_images(made, board, build_id)
         record = {
@@ -136,20 +104,20 @@ def compile_model(
             "frontend": frontend,
             "stream": streamed,
             "dialect": spoken and spoken.record,
-            "sha256": {file: _sha256(made / file) for file in FILES},
+            "sha256": folder.hashes(made, FILES),
             "sizes": sizes(made, graph, planned, board, frontend_tables, time.perf_counter() - start)
             | {"stream": streamed},
         }
         if bundle is not None:
-            _write_json(made / "bundle.json", bundle)
-        _write_json(made / "build.json", record)
+            folder.write_json(made / "bundle.json", bundle)
+        folder.write_json(made / folder.RECORD, record)
     return _read(out, record, model, window, graph, planned)
 
 
 def _facts(name: str, board: Board, kind: Toolchain, bundle: Mapping[str, Any]) -> dict[str, Any]:
     """Return what build.json says of the model and what it was compiled for."""
     return {
-        "schema": SCHEMA,
+        "schema": folder.SCHEMA,
         "name": name,
         "board": board.name,
         "core": board.core,
@@ -166,7 +134,7 @@ def load(path: Path) -> Build:
     Raises:
         UserError: there is no build, it is damaged, or another release made it; the cure is to compile again.
     """
-    record = _record(path)
+    record = folder.read(path, FILES)
     board = load_board(record["board"])
     model = (path / "model.tflite").read_bytes()
     hop = record["stream"] and record["stream"]["rows"]
@@ -181,50 +149,31 @@ def _read(
     return Build(
         path=path,
         board=load_board(record["board"]),
-        name=record["name"],
         window=window,
         graph=graph,
         plan=planned,
         model=model,
-        frontend=record["frontend"],
-        stream=record["stream"],
-        labels=tuple(record["labels"]),
-        task=record.get("task"),
+        **recorded(record),
         image=(path / "firmware.bin").read_bytes(),
         second=(path / SECOND).read_bytes(),
         boot=(path / "boot.bin").read_bytes(),
-        build_id=record["build_id"],
-        toolchain=record["toolchain"],
-        flags=tuple(map(str, record["flags"])),
-        sizes=record["sizes"],
         dialect=dialects.parse(record["dialect"], record["name"]) if record.get("dialect") else None,
     )
 
 
-def host_library(graph: Graph, planned: Plan, folder: Path) -> HostModel:
-    """Compile model.c for this machine in `folder` and return the model, to be called with its inputs.
+def host_library(graph: Graph, planned: Plan, made: Path) -> HostModel:
+    """Compile model.c for this machine in `made` and return the model, to be called with its inputs.
 
     A graph that was lowered to "simd" is compiled for speed; in the C of any other, undefined behaviour ends
     the process.
     """
-    _write_c(folder, emit.emit(graph, planned), emit.header(graph, planned))
-    library, includes = folder / "model.so", (folder, firmware.ROOT)
+    write_c(made, emit.emit(graph, planned), emit.header(graph, planned))
+    library, includes = made / "model.so", (made, firmware.ROOT)
     flags = toolchain.FAST if graph.unit == "simd" else toolchain.CHECKED
-    apart = weights.write_apart(emit.constants(graph), folder, toolchain.object_form())
+    apart = weights.write_apart(emit.constants(graph), made, toolchain.object_form())
     defines = weights.DEFINES if apart else {}
-    toolchain.host_library(folder / "model.c", includes, library, flags, weights=apart, defines=defines)
+    toolchain.host_library(made / "model.c", includes, library, flags, weights=apart, defines=defines)
     return load_library(library, graph)
-
-
-def lower(
-    model: bytes, name: str, unit: Unit, hop: int | None = None, flash_budget: int = Graph.flash_budget
-) -> tuple[Graph, Graph, dict[str, Any] | None]:
-    """Return (window model, what is compiled, how it streams when it takes `hop` rows at a time)."""
-    window = replace(passes.run(read_tflite.read(model, name), unit), flash_budget=flash_budget)
-    if hop is None:
-        return window, window, None
-    streamed = stream(window, hop)
-    return window, order(streamed.graph), streamed.record()
 
 
 def _compile(
@@ -301,9 +250,10 @@ def _boot(out: Path, board: Board, kind: Toolchain) -> None:
     shutil.copyfile(cached, out)
 
 
-def _write_c(folder: Path, text: str, header: str) -> None:
-    (folder / "model.c").write_text(text, encoding="ascii")
-    (folder / "model.h").write_text(header, encoding="ascii")
+def write_c(made: Path, text: str, header: str) -> None:
+    """Write model.c and model.h to the folder `made`."""
+    (made / "model.c").write_text(text, encoding="ascii")
+    (made / "model.h").write_text(header, encoding="ascii")
 
 
 def _places(board: Board) -> dict[int, str]:
@@ -333,49 +283,3 @@ def _build_id(text: str, model: bytes, board: Board, kind: Toolchain) -> str:
     for path in firmware.sources():
         key.update(path.read_bytes())
     return key.hexdigest()[:16]
-
-
-def _record(path: Path) -> dict[str, Any]:
-    try:
-        record: dict[str, Any] = json.loads((path / "build.json").read_text(encoding="utf-8"))
-        schema = record["schema"]
-        for file, digest in record["sha256"].items():
-            if file not in FILES or _sha256(path / file) != digest:
-                raise UserError(f"{path}: {file} is not what was compiled: compile again")
-    except FileNotFoundError as error:
-        missing = Path(error.filename).name if error.filename else "build.json"
-        raise UserError(f"{path} is not a build ({missing} is missing): earkit compile … -o {path}") from None
-    except NotADirectoryError:
-        raise UserError(f"{path} is a file, not a build: earkit compile {path} --board … makes one") from None
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise UserError(f"{path}/build.json is damaged: compile again") from None
-    if schema != SCHEMA or set(record["sha256"]) != set(FILES):
-        raise UserError(f"{path} was made by another release of earkit: compile again")
-    wrong = [key for key, kind in FIELDS.items() if not isinstance(record.get(key, ...), kind)]
-    if wrong:
-        raise UserError(f"{path}/build.json is damaged ({wrong[0]}): compile again")
-    return record
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-
-
-@contextmanager
-def _directory(out: Path) -> Iterator[Path]:
-    """Yield a temporary directory beside `out` that replaces it at the end; after an error nothing stays."""
-    if out.exists() and not (out / "build.json").exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"{out} exists and is not a build: choose another -o")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with atomic.replacing_folder(out) as made:
-            yield made
-    except OSError as error:
-        room = "free some space or " if error.errno == errno.ENOSPC else ""
-        raise UserError(f"cannot write {out}: {error.strerror}: {room}choose another -o") from None

@@ -122,21 +122,28 @@ def sizes(
         - planned.state
     )
     ram = {"arena": planned.arena, "state": planned.state, "static": static, "stack": board.stack}
+    return {
+        "board": board.name,
+        "core": board.core,
+        "proof": board.proof,
+        "flash_bytes": {"code": flash - weights, "weights": weights, "total": flash},
+        "ram_bytes": {**ram, "total": sum(ram.values())},
+        "arena_bytes": dict(zip(("ram", *board.more_ram), planned.arenas, strict=False)),
+        "seconds": round(seconds, 3),
+        **work(graph, planned),
+    }
+
+
+def work(graph: Graph, planned: Plan) -> dict[str, Any]:
+    """Return what `compile --json` says of a model on any board: ends, operations, least memory."""
     nodes = [
         {"name": node.name, "op": node.op, "macs": OPS[node.op].macs(graph, node)}
         for node in emit.compiled_nodes(graph)
     ]
     return {
-        "board": board.name,
-        "core": board.core,
-        "proof": board.proof,
         "inputs": ends.records(graph, graph.inputs),
         "outputs": ends.records(graph, graph.outputs),
-        "flash_bytes": {"code": flash - weights, "weights": weights, "total": flash},
-        "ram_bytes": {**ram, "total": sum(ram.values())},
-        "arena_bytes": dict(zip(("ram", *board.more_ram), planned.arenas, strict=False)),
         "lower_bound_bytes": planned.lower_bound,
         "macs": sum(int(str(node["macs"])) for node in nodes),
         "ops": nodes,
-        "seconds": round(seconds, 3),
     }
