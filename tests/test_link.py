@@ -308,7 +308,8 @@ def test_both_parsers_take_and_refuse_the_same_frames(
     assert library.host_damaged() == decoder.damaged
 
 
-rates = st.floats(0, 0.12)
+MENDED = 0.12  # up to here the link never gives up; beyond, it may say that nothing answers
+rates = st.floats(0, 0.3)
 
 
 @few
@@ -322,17 +323,22 @@ def test_no_faults_lose_repeat_or_reorder_messages(
 ) -> None:
     loss, damage, repeat, noise = rates
     faulty = FaultyWire(DeviceWire(DeviceEnd(library)), Faults(loss, damage, repeat, noise), seed)
-    under_test = link.Link(faulty)
-    under_test.connect()
     sent = [struct.pack("<I", number) + bytes(size) for number, size in enumerate(sizes)]
-    heard = []
-    for message in sent:  # in flight at the same time, as far as the credits go
-        under_test.send(message)
-        while answer := under_test.poll():
-            heard.append(answer)
-    while len(heard) < len(sent):
-        heard.append(under_test.receive())
-    assert heard == [b"\x81\0\0\0" + message for message in sent]
+    heard: list[bytes] = []
+    try:
+        under_test = link.Link(faulty)
+        under_test.connect()
+        for message in sent:  # in flight at the same time, as far as the credits go
+            under_test.send(message)
+            while answer := under_test.poll():
+                heard.append(answer)
+        while len(heard) < len(sent):
+            heard.append(under_test.receive())
+    except link.LinkError:
+        assert max(rates) > MENDED
+    else:
+        assert len(heard) == len(sent)
+    assert heard == [b"\x81\0\0\0" + message for message in sent[: len(heard)]]
 
 
 class LateWire(DeviceWire):

@@ -6,7 +6,7 @@ import contextlib
 import os
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -174,20 +174,19 @@ def test_a_spoilt_memory_of_ports_is_ignored(plugged: dict[str, tuple[str, str]]
     assert serial_port.find(ghost) == "/dev/a"
 
 
-def test_a_network_port_carries_the_link() -> None:
+def reversed_over(scheme: str, serve: Callable[[socket.socket, FakeLink], object]) -> serial_port.SerialWire:
+    """Have a message turned round by a board behind a network port; return the wire, closed."""
     fake = FakeLink(lambda message: [message[::-1]])
     with socket.create_server(("127.0.0.1", 0)) as server:
 
-        def pump() -> None:
+        def answer() -> None:
             line, _ = server.accept()
             with line:
-                while data := line.recv(4096):
-                    fake.write(data)
-                    line.sendall(fake.read(0))
+                serve(line, fake)
 
-        thread = threading.Thread(target=pump, daemon=True)
+        thread = threading.Thread(target=answer, daemon=True)
         thread.start()
-        wire = serial_port.SerialWire(f"socket://127.0.0.1:{server.getsockname()[1]}", BOARD)
+        wire = serial_port.SerialWire(f"{scheme}://127.0.0.1:{server.getsockname()[1]}", BOARD)
         under_test = link.Link(wire)
         under_test.connect()
         under_test.send(b"message")
@@ -195,6 +194,16 @@ def test_a_network_port_carries_the_link() -> None:
         wire.close()
         thread.join(5)
         assert not thread.is_alive()
+    return wire
+
+
+def test_a_network_port_carries_the_link() -> None:
+    def pump(line: socket.socket, fake: FakeLink) -> None:
+        while data := line.recv(4096):
+            fake.write(data)
+            line.sendall(fake.read(0))
+
+    wire = reversed_over("socket", pump)
     with pytest.raises(serial_port.PortError, match="cannot be opened"):
         serial_port.SerialWire(wire.name, BOARD)
 
@@ -203,27 +212,14 @@ def test_a_remote_port_carries_the_link() -> None:
     import serial
     from serial import rfc2217
 
-    fake = FakeLink(lambda message: [message[::-1]])
-    with socket.create_server(("127.0.0.1", 0)) as server:
+    class Telnet:
+        """The far end of RFC 2217, by pyserial's own manager."""
 
-        class Telnet:
-            """The far end of RFC 2217, by pyserial's own manager."""
+        def __init__(self, line: socket.socket, fake: FakeLink) -> None:
+            self.write = line.sendall
+            manager = rfc2217.PortManager(serial.serial_for_url("loop://"), self)
+            while data := line.recv(4096):
+                fake.write(b"".join(manager.filter(data)))
+                line.sendall(b"".join(manager.escape(fake.read(0))))
 
-            def __init__(self, line: socket.socket) -> None:
-                self.write = line.sendall
-                manager = rfc2217.PortManager(serial.serial_for_url("loop://"), self)
-                while data := line.recv(4096):
-                    fake.write(b"".join(manager.filter(data)))
-                    line.sendall(b"".join(manager.escape(fake.read(0))))
-                line.close()
-
-        thread = threading.Thread(target=lambda: Telnet(server.accept()[0]), daemon=True)
-        thread.start()
-        wire = serial_port.SerialWire(f"rfc2217://127.0.0.1:{server.getsockname()[1]}", BOARD)
-        under_test = link.Link(wire)
-        under_test.connect()
-        under_test.send(b"message")
-        assert under_test.receive() == b"egassem"
-        wire.close()
-        thread.join(5)
-        assert not thread.is_alive()
+    reversed_over("rfc2217", Telnet)
