@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,6 +17,7 @@ from boards.errors import UserError
 from kit.progress import Progress, silent
 from kit.run import read_npy
 from kit.teacher import Floats, Int16, Teacher
+from quantize import speed
 
 LOOKED_AT = 40  # sounds whose length decides that of the windows
 RATE = 16_000  # Hz, at which that length is looked at
@@ -45,14 +46,15 @@ Input = Sound | Features
 
 @dataclass
 class Heard:
-    """What was said so far: outputs summed over the windows of each input, and the seconds of each batch."""
+    """What was said so far: outputs summed over the windows of each input, and how long it took."""
 
     names: list[str]
     sums: dict[str, npt.NDArray[np.float64]] = field(default_factory=dict)
     sequences: list[Floats] = field(default_factory=list)
     owners: list[int] = field(default_factory=list)
-    seconds: list[float] = field(default_factory=list)
-    batch: int = 0
+    batch: int = 1
+    alone: list[float] = field(default_factory=list)  # milliseconds of calls with one window
+    together: list[float] = field(default_factory=list)  # and with `batch` of them
 
     def add(self, owners: Sequence[int], outputs: dict[str, Floats], frames: bool) -> None:
         """Take the outputs (W, …) of windows, of which `owners` are the inputs."""
@@ -172,13 +174,16 @@ def hear(
         owners = [owner for owner, _ in rows]
         full = rows + rows[-1:] * (heard.batch - len(rows))  # one shape only: a net is compiled for each
         x = np.stack([values for _, values in full])
-        began = time.perf_counter()
         outputs = teacher.answer(x)
-        heard.seconds.append(time.perf_counter() - began)
         kept = {name: value[: len(rows)] for name, value in outputs.items()}
         _check_finite(teacher, kept, [inputs[owner].name for owner in owners])
         heard.add(owners, kept, frames)
         progress("hear", owners[-1] + 1, len(inputs))
+    progress("time", 0, 1)
+    heard.alone = speed.timed(lambda: teacher.answer(x[:1]))
+    if heard.batch > 1:
+        heard.together = speed.timed(lambda: teacher.answer(x))
+    progress("time", 1, 1)
     return heard
 
 
@@ -226,28 +231,19 @@ def _check_finite(teacher: Teacher, outputs: dict[str, Floats], names: Sequence[
 
 
 def record(teacher: Teacher, heard: Heard, arrays: dict[str, npt.NDArray[Any]]) -> dict[str, Any]:
-    """Return what `reference --json` says: the arrays' shapes, speed and memory, measured on this machine.
-
-    The first batch is not counted where there are more: the net is compiled in it.
-    """
-    from kit.reference import peak_memory
-
-    timed = heard.seconds[1:] or heard.seconds
-    latency = float(np.median(timed))
-    memory, where = peak_memory()
+    """Return what `reference --json` says: the arrays' shapes, how fast it was (quantize.speed.record)."""
     return {
         "teacher": teacher.name,
-        "device": teacher.device,
         "inputs": len(heard.names),
         "windows": len(heard.owners),
         "outputs": {name: list(value.shape) for name, value in arrays.items()},
         "input_shape": list(teacher.shape),
         "sample_rate": teacher.rate if teacher.samples else None,
         "window_seconds": teacher.samples / teacher.rate if teacher.samples else None,
-        "batch": heard.batch,
-        "batch_milliseconds": round(1000 * latency, 3),
-        "windows_per_second": round(heard.batch / latency, 3),
-        "peak_memory_bytes": memory,
-        "peak_memory_of": where,
-        "origin": "measured",
+        **speed.record(teacher.facts, heard.alone, heard.together, heard.batch),
     }
+
+
+def stored(arrays: dict[str, npt.NDArray[Any]], record: dict[str, Any]) -> dict[str, npt.NDArray[Any]]:
+    """Return the arrays with the record of who said them and how fast, for quantize.stored_teacher."""
+    return {**arrays, "record": np.array(json.dumps(record, allow_nan=False))}

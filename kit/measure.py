@@ -11,13 +11,14 @@ from kit import first_op, heldout, per_second, profile, reference
 from kit.progress import Progress
 from kit.records import Run
 from models import frontend
-from quantize import evaluate, prepare
+from quantize import evaluate, prepare, stored_teacher
 from quantize.bundle import FLOAT
 
 if TYPE_CHECKING:
     from firmware.compiler.build import Build
     from kit.device import Device
     from quantize.bundle import Bundle
+    from quantize.prepare import Splits
 
 
 @dataclass(frozen=True)
@@ -25,9 +26,14 @@ class Test:
     """The clips of a profile; `same` if they are exactly those that the bundle's eval.json counted."""
 
     clips: heldout.HeldOut
-    record: dict[str, Any]  # where they come from, as in eval.json
+    splits: Splits
     same: bool
     notes: tuple[str, ...]
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """Return where they come from, as in eval.json."""
+        return self.splits.record.model_dump(mode="json")
 
 
 @dataclass(frozen=True)
@@ -58,11 +64,10 @@ def clips(
         progress=progress,
     )
     found = heldout.cut(splits.test, bundle.labels, bundle.frontend, most=most, progress=progress)
-    record = splits.record.model_dump(mode="json")
-    known = record["sha256"] == before["sha256"]
+    known = splits.record.sha256 == before["sha256"]
     same = known and fold == before["held_out"] and len(found.names) == before["test"]
     notes = [*splits.record.warnings, *_caveat(source, known, fold == before["held_out"], data is None)]
-    return Test(found, record, same, tuple(notes))
+    return Test(found, splits, same, tuple(notes))
 
 
 def _caveat(source: str, known: bool, same_fold: bool, own: bool) -> list[str]:
@@ -141,31 +146,59 @@ def _sound(made: Build, bundle: Bundle, held: heldout.HeldOut) -> Any:
 
 def _float(bundle: Bundle, held: heldout.HeldOut, progress: Progress) -> Any:
     model = reference.tflite(bundle.read(FLOAT), "float model")
-    return reference.run(model, frontend.to_float(held.windows.values), progress).outputs
+    return reference.run(model, frontend.to_float(held.windows.values), progress)
 
 
 def full_size(bundle: Bundle, test: Test, against: str, progress: Progress) -> Full:
-    """Return how right the full size is: `full`, as eval.json has it, or a model file that runs here and now.
+    """Return how right the full size is, what it is and how fast.
+
+    `against` is `full`, as eval.json has it; a model file, which runs here and now; or what `earkit
+    reference` stored of one that ran anywhere, with a front end of its own.
 
     Raises:
-        UserError: the file cannot be read, or does not fit the features or the labels.
+        UserError: the file cannot be read, or does not fit the features, the clips or the labels.
     """
     if against == "full":
         return _teacher(bundle, test)
-    model = reference.load(Path(against))
-    answers = reference.run(model, frontend.to_float(test.clips.windows.values), progress)
-    if answers.outputs.shape[1] != len(bundle.labels):
-        outputs = answers.outputs.shape[1]
-        raise UserError(f"{against}: gives {outputs} outputs, the bundle has {len(bundle.labels)} labels")
-    where = {"name": model.name, "device": answers.device, "milliseconds": answers.seconds * 1e3}
-    return Full(test.clips.score(answers.outputs), where)
+    if Path(against).suffix == ".npz":
+        return _stored(Path(against), bundle, test)
+    model, x = reference.load(Path(against)), frontend.to_float(test.clips.windows.values)
+    outputs = reference.run(model, x, progress)
+    if outputs.shape[1] != len(bundle.labels):
+        count = outputs.shape[1]
+        raise UserError(f"{against}: gives {count} outputs, the bundle has {len(bundle.labels)} labels")
+    progress("time the reference", 0, 1)
+    where = {"name": model.name, **reference.timed(model, x)}
+    progress("time the reference", 1, 1)
+    return Full(test.clips.score(outputs), where)
+
+
+def _stored(path: Path, bundle: Bundle, test: Test) -> Full:
+    """Return the score of what a reference said elsewhere, and its speed there."""
+    arrays = stored_teacher.read(path)
+    said = stored_teacher.hear(path, arrays, test.splits)
+    where = {"name": said.what, **(said.speed or {"device": "not recorded", "milliseconds": None})}
+    note = () if said.speed else (f"{path} has no speed in it: run `earkit reference` again",)
+    if said.test_outputs is None:
+        return Full(
+            None, where, (f"{path} knows the training clips only: no figure for the full size", *note)
+        )
+    known = list(test.splits.labels)
+    if set(known) != set(bundle.labels):
+        raise UserError(f"{path}: hears {len(known)} labels of the data, the bundle has {len(bundle.labels)}")
+    rows = {clip.name: row for row, clip in enumerate(test.splits.test.clips)}
+    outputs = said.test_outputs[[rows[test.clips.names[owner]] for owner in test.clips.windows.owner]]
+    outputs = outputs[:, [known.index(label) for label in bundle.labels]]
+    return Full(test.clips.score(outputs), where, note)
 
 
 def _teacher(bundle: Bundle, test: Test) -> Full:
-    stage = next((s for s in bundle.evaluation()["stages"] if s["name"] == "full"), None)
+    evaluation = bundle.evaluation()
+    stage = next((s for s in evaluation["stages"] if s["name"] == "full"), None)
     if stage is not None and test.same:
-        where = {"name": stage["what"], "device": stage["runtime"], "milliseconds": None}
-        return Full(stage[bundle.evaluation()["metric"]], where)
+        known = stage.get("speed") or {"parameters": stage["parameters"], "milliseconds": None}
+        where = {"device": stage["runtime"], **known, "name": stage["what"]}
+        return Full(stage[evaluation["metric"]], where)
     why = "these are not the clips of eval.json" if stage else "the bundle was made without a teacher"
     return Full(None, None, (f"no figure for the full size: {why}; give a model with --against FILE",))
 

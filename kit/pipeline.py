@@ -341,8 +341,9 @@ def reference(
     made = ear.made(seconds or hearing.seconds(given, ear.longest(), ear.covering))
     heard = hearing.hear(made, given, batch, frames, progress)
     arrays = heard.arrays(made.labels)
-    checkpoint.write(out, arrays)
-    return {"output": str(out), **hearing.record(made, heard, arrays), "licence": ear.licence()}
+    record = hearing.record(made, heard, arrays)
+    checkpoint.write(out, hearing.stored(arrays, record))
+    return {"output": str(out), **record, "licence": ear.licence()}
 
 
 def report(folders: Sequence[Path], out: Path) -> None:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import platform
-import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +14,9 @@ import numpy.typing as npt
 
 from boards.errors import UserError
 from kit.progress import Progress, silent
+from quantize import speed
 from quantize.silence import import_keras, native_silence
+from quantize.speed import Facts
 
 Floats = npt.NDArray[np.float32]
 BATCH = 32
@@ -33,18 +33,8 @@ class Reference:
     name: str
     shape: tuple[int | None, ...]
     answer: Callable[[Floats], Floats]
-    device: str
+    facts: Facts
     batches: bool = True
-
-
-@dataclass(frozen=True)
-class Answers:
-    """What a reference said: outputs (N, …), seconds per input (median over batches), and on what device."""
-
-    outputs: Floats
-    seconds: float
-    device: str
-    origin: str = "measured"
 
 
 def load(path: Path) -> Reference:
@@ -73,11 +63,19 @@ def load(path: Path) -> Reference:
 def net(model: Any, name: str) -> Reference:
     """Return a Keras `model` in memory (logits out) as a reference."""
     shape = tuple(model.inputs[0].shape)[1:]
-    return Reference(name, shape, lambda x: np.asarray(model.predict_on_batch(x), np.float32), keras_device())
+    return Reference(name, shape, lambda x: np.asarray(model.predict_on_batch(x), np.float32), facts(model))
 
 
-def run(reference: Reference, x: Floats, progress: Progress = silent) -> Answers:
-    """Run inputs `x` of shape (N, *shape) in batches; outputs and latency are measured on this machine.
+def facts(model: Any) -> Facts:
+    """Return what a Keras `model` is and runs on."""
+    size = sum(int(np.prod(v.shape)) * np.dtype(v.dtype).itemsize for v in model.weights)
+    return Facts(
+        speed.keras_device(), speed.backend(), str(model.compute_dtype), int(model.count_params()), size
+    )
+
+
+def run(reference: Reference, x: Floats, progress: Progress = silent) -> Floats:
+    """Return the outputs (N, …) for inputs `x` of shape (N, *shape), which are given in batches.
 
     Raises:
         UserError: the reference takes another shape, or says something that is not a number.
@@ -89,19 +87,25 @@ def run(reference: Reference, x: Floats, progress: Progress = silent) -> Answers
             f"{reference.name}: takes inputs of {sizes}, the features here are {given}".replace("'", "")
         )
     step = BATCH if reference.batches else 1
-    outputs, seconds = [], []
+    outputs = []
     for start in range(0, len(x), step):
         progress("reference", start, len(x))
         batch = np.ascontiguousarray(x[start : start + step], np.float32)
-        began = time.perf_counter()
-        said = reference.answer(batch)
-        seconds.append((time.perf_counter() - began) / len(batch))
-        outputs.append(said.reshape(len(batch), -1))
+        outputs.append(reference.answer(batch).reshape(len(batch), -1))
     progress("reference", len(x), len(x))
     joined = np.concatenate(outputs)
     if not np.isfinite(joined).all():
         raise UserError(f"{reference.name}: {int((~np.isfinite(joined)).sum())} outputs are NaN or infinite")
-    return Answers(joined, float(np.median(seconds)), reference.device)
+    return joined
+
+
+def timed(reference: Reference, x: Floats) -> dict[str, Any]:
+    """Return how fast a reference answers on this machine: see quantize.speed.record."""
+    one, many = (np.ascontiguousarray(x[:count], np.float32) for count in (1, BATCH))
+    alone = speed.timed(lambda: reference.answer(one))
+    if not reference.batches or len(many) == 1:
+        return speed.record(reference.facts, alone)
+    return speed.record(reference.facts, alone, speed.timed(lambda: reference.answer(many)), len(many))
 
 
 def _tflite(path: Path) -> Reference:
@@ -122,7 +126,10 @@ def tflite(model: bytes, name: str) -> Reference:
         interpreter.invoke()
         return _unscaled(interpreter.get_tensor(out["index"]), out)
 
-    return Reference(name, tuple(int(size) for size in into["shape"][1:]), answer, _cpu(), batches=False)
+    facts = Facts(
+        speed.cpu(), f"LiteRT {version('ai-edge-litert')}", into["dtype"].__name__, None, len(model)
+    )
+    return Reference(name, tuple(int(size) for size in into["shape"][1:]), answer, facts, batches=False)
 
 
 def _scaled(x: Floats, detail: dict[str, Any]) -> npt.NDArray[Any]:
@@ -148,11 +155,13 @@ def _onnx(path: Path) -> Reference:
     into = session.get_inputs()[0]
     shape = tuple(size if isinstance(size, int) else None for size in into.shape)
     gpu = "CUDAExecutionProvider" in session.get_providers()
+    backend = f"onnxruntime {onnxruntime.__version__}"
+    dtype = into.type.removeprefix("tensor(").removesuffix(")").replace("float", "float32")
     return Reference(
         path.name,
         shape[1:],
         lambda x: np.asarray(session.run(None, {into.name: x})[0], np.float32),
-        _gpu() if gpu else _cpu(),
+        Facts(speed.gpu() if gpu else speed.cpu(), backend, dtype, None, path.stat().st_size),
         batches=shape[0] != 1,
     )
 
@@ -165,39 +174,3 @@ def _keras(path: Path) -> Reference:
 
 
 READERS: dict[str, Callable[[Path], Reference]] = {".tflite": _tflite, ".onnx": _onnx, ".keras": _keras}
-
-
-def keras_device() -> str:
-    """Return the name of the device that Keras computes on: a GPU when there is one, else the CPU."""
-    import keras
-
-    return _gpu() if keras.distribution.list_devices("gpu") else _cpu()
-
-
-def peak_memory() -> tuple[int, str]:
-    """Return the most bytes that were in use at once so far, and where: on the GPU, else by the process."""
-    tensorflow = sys.modules.get("tensorflow")
-    if tensorflow is not None and tensorflow.config.list_physical_devices("GPU"):
-        return int(tensorflow.config.experimental.get_memory_info("GPU:0")["peak"]), "GPU"
-    import resource
-
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most * (1 if sys.platform == "darwin" else 1024), "process"
-
-
-def _gpu() -> str:
-    driver = Path("/proc/driver/nvidia/gpus")
-    for info in sorted(driver.glob("*/information")):
-        for line in info.read_text(encoding="utf-8").splitlines():
-            if line.startswith("Model:"):
-                return line.partition(":")[2].strip()
-    return "GPU"
-
-
-def _cpu() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0] if names else platform.processor() or platform.machine()} ({os.cpu_count()} CPUs)"

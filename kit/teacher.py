@@ -13,6 +13,7 @@ import numpy.typing as npt
 from boards.errors import UserError
 from kit import reference
 from kit.reference import Reference
+from quantize.speed import Facts
 
 Floats = npt.NDArray[np.float32]
 Int16 = npt.NDArray[np.int16]
@@ -29,7 +30,7 @@ class Teacher:
 
     name: str
     answer: Callable[[Floats], Mapping[str, Floats]]
-    device: str
+    facts: Facts
     batches: bool  # more than one input may be given at once
     shape: tuple[int | None, ...]  # of one input; None: any size
     rate: int
@@ -136,7 +137,7 @@ class Official:
         return Teacher(
             name=f"{self.family} {self.size}",
             answer=_answers(loaded.net),
-            device=reference.keras_device(),
+            facts=reference.facts(loaded.net),
             batches=True,
             shape=(front.frames, front.features),
             rate=front.sample_rate,
@@ -175,7 +176,7 @@ class ModelFile:
         return Teacher(
             name=self.model.name,
             answer=lambda x: {"logits": answer(x).reshape(len(x), -1)},
-            device=self.model.device,
+            facts=self.model.facts,
             batches=self.model.batches,
             shape=shape,
             rate=self.rate,

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from models import tasks
 from models.blocks import ccc
@@ -61,6 +61,7 @@ class Stage(_Record):
     parameters: int | None
     macs: int | None
     runtime: str
+    speed: dict[str, JsonValue] | None = None  # of a teacher, as `earkit reference` recorded it
 
 
 class ValueStage(_Record):
@@ -74,6 +75,7 @@ class ValueStage(_Record):
     parameters: int | None
     macs: int | None
     runtime: str
+    speed: dict[str, JsonValue] | None = None
 
 
 class DataRecord(_Record):
@@ -123,6 +125,7 @@ class Facts:
     parameters: int | None
     macs: int | None
     runtime: str
+    speed: dict[str, Any] | None = None  # see quantize.speed.record
 
 
 def stage(
@@ -139,6 +142,7 @@ def stage(
         "parameters": facts.parameters,
         "macs": facts.macs,
         "runtime": facts.runtime,
+        "speed": facts.speed,
     }
     if tasks.of(clips.truth) is tasks.VALUES:
         found = ccc.concordance(clips.truth, clips.means(outputs))

@@ -66,7 +66,7 @@ def float_stages(
 def _teacher_stage(teacher: Teacher | None, labels: tuple[str, ...]) -> list[Stage | ValueStage]:
     if teacher is None or teacher.test_outputs is None:
         return []
-    facts = Facts(teacher.parameters, teacher.macs, teacher.runtime)
+    facts = Facts(teacher.parameters, teacher.macs, teacher.runtime, teacher.speed)
     return [evaluate.stage("full", teacher.what, facts, teacher.test, teacher.test_outputs, labels)]
 
 

@@ -1,13 +1,15 @@
 """What a teacher said of clips, kept in an .npz: its logits, or a linear probe on its embedding.
 
 `names` (N) of clips; `logits` (N, classes), with `labels` (classes) where they are known, and/or `embedding`
-(N, width): what `earkit reference` writes. Logits of the data's own labels are taken as they are. From any
-others, or from the embedding, a linear classifier (ridge regression for values) is fitted to the training
-clips; its penalty is the best of PENALTIES on the validation clips. The test clips are only answered.
+(N, width); `record`, the JSON of who said it and how fast: what `earkit reference` writes. Logits of the
+data's own labels are taken as they are. From any others, or from the embedding, a linear classifier (ridge
+regression for values) is fitted to the training clips; its penalty is the best of PENALTIES on the validation
+clips. The test clips are only answered.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +39,7 @@ class Stored:
     logits: Floats  # (training clips, outputs)
     test: Windows
     test_outputs: Floats | None  # None: it does not know the test clips
+    speed: dict[str, Any] | None  # as `earkit reference` recorded it, see quantize.speed.record
 
 
 def read(path: Path) -> dict[str, Array]:
@@ -79,7 +82,8 @@ def hear(path: Path, arrays: Mapping[str, Array], splits: Splits) -> Stored:
         share = f"{len(missing)} of {len(splits.train)} training clips"
         raise UserError(f"{path}: says nothing of {share}, the first is {missing[0]}")
     columns = _columns(arrays, splits)
-    who = str(arrays["teacher"]) if "teacher" in arrays else path.name
+    spoken = speed(path, arrays)
+    who = str(arrays["teacher"] if "teacher" in arrays else (spoken or {}).get("teacher", path.name))
     if columns is not None:
         said, how = arrays["logits"][:, columns].astype(np.float32), "logits"
     else:
@@ -93,7 +97,24 @@ def hear(path: Path, arrays: Mapping[str, Array], splits: Splits) -> Stored:
         said[_rows(splits.train, row)],
         test,
         said[_rows(splits.test, row)] if known else None,
+        spoken,
     )
+
+
+def speed(path: Path, arrays: Mapping[str, Array]) -> dict[str, Any] | None:
+    """Return the `record` of a file: who its teacher was, where it ran and how fast; None: it has none.
+
+    Raises:
+        UserError: it is not the JSON that `earkit reference` writes.
+    """
+    if "record" not in arrays:
+        return None
+    try:
+        value = json.loads(str(arrays["record"]))
+        rest = {"device": str(value["device"]), "milliseconds": float(value["milliseconds"])}
+    except (ValueError, TypeError, KeyError, RecursionError):
+        raise UserError(f"{path}: its `record` is damaged: run `earkit reference` again") from None
+    return {**value, **rest}
 
 
 def _columns(arrays: Mapping[str, Array], splits: Splits) -> list[int] | None:

@@ -54,6 +54,7 @@ class Teacher:
     macs: int | None = None
     runtime: str = "keras"
     colours: int = 0
+    speed: dict[str, Any] | None = None  # of a stored one, as it was recorded
 
 
 @dataclass(frozen=True)
@@ -298,7 +299,12 @@ def from_file(path: Path, splits: Splits, x: Floats, test: Windows) -> Teacher:
     if isinstance(hear, dict):
         stored = stored_teacher.hear(path, hear, splits)
         times = len(x) // len(stored.logits)
-        return Teacher(stored.what, np.tile(stored.logits, (times, 1)), stored.test, stored.test_outputs)
+        said = np.tile(stored.logits, (times, 1))
+        taught = Teacher(stored.what, said, stored.test, stored.test_outputs)
+        if stored.speed is None:
+            return taught
+        known = {"parameters": stored.speed.get("parameters"), "runtime": stored.speed["device"]}
+        return replace(taught, speed=stored.speed, **known)
     try:
         logits = hear(x)
         outputs = hear(frontend.to_float(test.values))

@@ -19,6 +19,7 @@ from boards.errors import UserError
 from kit import heldout, measure, profile, reference, runs
 from kit.device import Device
 from quantize import bundle as bundles
+from quantize.speed import Facts
 
 Capture = pytest.CaptureFixture[str]
 ORIGINS = {"measured", "emulated", "estimated"}
@@ -76,7 +77,7 @@ def test_accuracies_are_those_of_the_oracles(
     assert record["accuracy"]["device"] == record["accuracy"]["host_int8"] == right
     assert right > 2 / len(clips.labels), "at chance level this test would say nothing"
     net = reference.load(tiny_bundle / bundles.FLOAT)
-    logits = reference.run(net, frontend.to_float(clips.windows.values)).outputs
+    logits = reference.run(net, frontend.to_float(clips.windows.values))
     assert record["accuracy"]["host_float"] == float((logits.argmax(axis=1) == clips.windows.truth).mean())
     assert record["accuracy"]["full"] == 0.9  # as eval.json of the fixture says
     assert record["samples"] == len(clips.names)
@@ -295,7 +296,7 @@ def test_first_difference_is_none_when_there_is_none() -> None:
 
 
 def test_reference_refuses_numbers_that_are_none() -> None:
-    bad = reference.Reference("bad", (None,), lambda x: x / np.float32(0), "here")
+    bad = reference.Reference("bad", (None,), lambda x: x / np.float32(0), Facts("here", "numpy", "float32"))
     with pytest.raises(UserError, match="NaN or infinite"), np.errstate(all="ignore"):
         reference.run(bad, np.zeros((2, 3), np.float32))
 
@@ -313,8 +314,8 @@ def test_onnx_reference_agrees_with_numpy(tmp_path: Path) -> None:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     onnx.save(model, tmp_path / "m.onnx")
     inputs = np.random.default_rng(1).normal(size=(70, 6)).astype(np.float32)
-    answers = reference.run(reference.load(tmp_path / "m.onnx"), inputs)
-    np.testing.assert_allclose(answers.outputs, inputs @ weights, rtol=1e-5, atol=1e-5)  # float32 sums of 6
+    outputs = reference.run(reference.load(tmp_path / "m.onnx"), inputs)
+    np.testing.assert_allclose(outputs, inputs @ weights, rtol=1e-5, atol=1e-5)  # float32 sums of 6
     (tmp_path / "bad.onnx").write_bytes(b"not a graph")
     with pytest.raises(UserError, match="cannot be read as onnx"):
         reference.load(tmp_path / "bad.onnx")

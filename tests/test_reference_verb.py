@@ -70,15 +70,23 @@ def test_a_data_set_becomes_a_teacher(small: Any, weights: Path, data: Path, cap
     record = json.loads(said)
     with np.load(out, allow_pickle=False) as file:
         arrays = dict(file)
-    assert set(arrays) == {"names", "embedding"}  # the official file has no classifier
+    assert set(arrays) == {"names", "embedding", "record"}  # the official file has no classifier
     assert arrays["embedding"].shape == (4, 24)
     assert sorted(arrays["names"]) == [f"class{n % 2}/clip{n}.wav" for n in (0, 2, 1, 3)]
     assert record["windows"] > record["inputs"] == 4  # clips longer than an input have several
     assert record["window_seconds"] == 0.5
     assert record["origin"] == "measured"
     assert record["windows_per_second"] > 0
-    assert record["peak_memory_bytes"] > 1 << 20
-    assert "CPU" in record["device"] or record["peak_memory_of"] == "GPU"
+    assert record["memory"]["host_bytes"] > 1 << 20
+    assert "CPU" in record["device"] or record["memory"]["gpu_bytes"] > 0
+    assert record["dtype"] == "float32"
+    assert "keras" in record["backend"]
+    assert record["model_bytes"] == 4 * record["parameters"] > 4000
+    latency = record["latency"]
+    assert 0 < latency["min"] <= latency["median"] <= latency["p90"] <= latency["p99"] <= latency["max"]
+    assert latency["count"] >= 5
+    stored = json.loads(str(arrays["record"]))
+    assert {key: record[key] for key in stored} == stored
 
 
 def test_a_sound_file_gives_what_the_net_gives(

@@ -25,7 +25,7 @@ def add(parser: Parser) -> None:
         type=arguments.path,
         default="full",
         metavar="full|FILE",
-        help="the teacher, or a .keras/.onnx/.tflite",
+        help="the bundle's teacher, a .keras, .onnx or .tflite, or the .npz of `earkit reference`",
     )
     parser.add_argument(
         "--samples", type=arguments.whole(1), help="most clips (default: all that were held out)"
@@ -49,7 +49,7 @@ def add(parser: Parser) -> None:
 
 def run(args: Namespace) -> int:
     """Measure instructions, memory and accuracy on the board against the host."""
-    from kit import pipeline, runs, shelf
+    from kit import beside, pipeline, runs, shelf
     from kit.outputs import room_for
 
     out = room_for(Path(args.output or f"runs/{Path(args.build).absolute().name}"), folder=True)
@@ -69,6 +69,7 @@ def run(args: Namespace) -> int:
     record = dict(made.profile)
     if spent:
         record |= {"energy": spent, "origins": {**record["origins"], "energy": "measured"}}
+    record["beside"] = beside.plain(record)
     runs.save(replace(made, profile=record), out)
     if args.json:
         terminal.json_object(record)
@@ -92,12 +93,17 @@ def _energy(args: Namespace) -> dict[str, Any] | None:
 
 def tables(record: Mapping[str, Any]) -> None:
     """Print a profile: the work of each node, the figures, and what is to be said about them."""
+    from kit import beside
     from kit.profile import figures
 
     unit = "instructions" if record["cycles"] is None else "cycles"
     rows = [(row["name"], row["op"], row["macs"], row[unit], _per_mac(row, unit)) for row in record["per_op"]]
     terminal.table(("node", "op", "MACs", unit, f"{unit} per MAC"), rows)
     terminal.table(("figure", "value", "origin"), figures(record))
+    if compared := beside.table(record):
+        terminal.table(beside.HEAD, compared)
+        full = record["reference"]
+        print(f"reference: {full['name']} on {full['device']}")
     print(f"firmware of {record['board']}: {record['proof']}")
     if record["first_mismatch"]:
         print(

@@ -57,7 +57,7 @@ def add(parser: Parser) -> None:
 
 def run(args: Namespace) -> int:
     """Let a full-size model hear sounds, and store what it says as a teacher."""
-    from kit import pipeline
+    from kit import beside, pipeline
 
     out = Path(args.output or f"{Path(args.model).stem}-{args.size}.npz")
     with shown() as progress:
@@ -78,10 +78,8 @@ def run(args: Namespace) -> int:
         terminal.json_object(record)
         return 0
     terminal.table(("output", "shape"), [(name, str(shape)) for name, shape in record["outputs"].items()])
-    speed = f"{record['batch_milliseconds']:,.1f} ms a batch of {record['batch']}"
-    rate = f"{record['windows_per_second']:,.1f} windows a second"
-    memory = f"{record['peak_memory_bytes'] / 2**20:,.0f} MB of the {record['peak_memory_of']} at most"
-    print(f"{record['teacher']} on {record['device']}: {speed}, {rate}, {memory}")
+    print(f"{record['teacher']} on {record['device']} ({record['backend']}, {record['dtype']}), measured:")
+    terminal.table(("figure", "value"), beside.speed(record))
     if record["licence"]:
         print(f"licence of the weights: {record['licence']}")
     print(f"{record['output']}: a teacher; next: earkit compress FAMILY --teacher {record['output']}")
