@@ -21,13 +21,14 @@ class Machine:
     """Runs what it is told with `sh` in the folder `home`, as another machine would.
 
     `before` is called with each command and may raise ConnectionError, which cuts the connection; `cut_after`
-    cuts it once so many bytes have come for a command.
+    cuts it once so many bytes have come for a command; `altered` gives what is run instead.
     """
 
     def __init__(self, folder: Path) -> None:
         self.home, self.commands = folder / "home", list[str]()
         self.home.mkdir(parents=True)
         self.before: Callable[[str], None] = lambda _: None
+        self.altered: Callable[[str], str] = lambda command: command
         self.cut_after: int | None = None
         self.environment: dict[str, str] = {}
         self.host_key, self.user_key = (asyncssh.generate_private_key("ssh-ed25519") for _ in range(2))
@@ -81,7 +82,7 @@ class Machine:
             connection.abort()
             return
         child = await asyncio.create_subprocess_exec(
-            *("/bin/sh", "-c", process.command),
+            *("/bin/sh", "-c", self.altered(process.command)),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,

@@ -160,7 +160,9 @@ class Remote:
         if not files:
             return
         with tempfile.TemporaryFile() as packed:
-            with tarfile.open(fileobj=packed, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+            with tarfile.open(
+                fileobj=packed, mode="w:gz", compresslevel=3, format=tarfile.USTAR_FORMAT
+            ) as tar:
                 for name, content in files.items():
                     _add(tar, name, content)
             size = packed.tell()
@@ -243,7 +245,7 @@ def _unpack(files: Mapping[str, bytes | Path], folder: str) -> str:
         "set -e; umask 077",
         f"mkdir -p {place}; t=$(mktemp -d {place}/.put-XXXXXX)",
         "trap 'rm -rf \"$t\"' EXIT; trap 'exit 1' HUP INT TERM",
-        'tar -xf - -C "$t"; sync',
+        'tar -xzf - -C "$t"; sync',
         *made,
         *moves,
     ]
