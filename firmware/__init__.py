@@ -14,6 +14,19 @@ DIALECTS = {  # what an application that speaks a dialect has besides
     ),
 }
 
+PROGRAM = tuple(  # of an operating system, Linux
+    ROOT / name
+    for name in (
+        "main.c",
+        "link.c",
+        "frontend.c",
+        "sound.c",
+        "ears.c",
+        "hear.c",
+        "ports/linux.c",
+        "linux/start.c",
+    )
+)
 MEMORY = ROOT / "memory.c"  # for gcc, whose runtime library has no memcpy
 
 

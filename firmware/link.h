@@ -35,7 +35,7 @@ typedef struct {
 typedef struct {
     ear_slot_t slots[EAR_LINK_SLOTS];  // received messages in order
     ear_frame_t in, out;
-    uint32_t mode;      // told in HELLO
+    uint32_t mode;      // told in HELLO: that of ear_info_t
     uint32_t session;   // chosen by the host, 0 before the first HELLO
     uint32_t in_bytes;  // decoded so far
     uint32_t out_body;  // bytes of the unacknowledged message
@@ -104,7 +104,7 @@ enum {
 };
 
 typedef struct {
-    uint32_t version, mode;  // mode 0 bootloader, 1 application
+    uint32_t version, mode;  // mode 0 bootloader, 1 application, 2 program without a bootloader
     uint32_t input_bytes, output_bytes, nodes, arena_bytes;
     uint32_t window, hop, frames, features;  // front end; zero when the model has none
     uint32_t unit, app_bytes;

@@ -1,10 +1,12 @@
 // The application: commands over the link, the front end, the model, results.
 #include "adpcm.h"
-#include "image.h"
 #include "link.h"
 #include "model.h"
 #include "ports/port.h"
 #include "startup.h"
+#if !EAR_PROGRAM
+#include "image.h"
+#endif
 #ifdef EAR_DIALECT
 #include "text.h"
 #endif
@@ -21,17 +23,23 @@ static void copy(void *to, const void *from, uint32_t length) {
     for (uint32_t i = 0; i < length; i++) ((uint8_t *)to)[i] = ((const uint8_t *)from)[i];
 }
 
+#if EAR_PROGRAM  // no bootloader has started it, nor can one replace it
+#define MODE 2
+static void confirm(void) {}
+#else
+#define MODE 1
 extern const ear_image_t ear_image;  // linker symbol: the header before this application
 
 // An image on trial has answered the host: it stays.
 static void confirm(void) {
     if (ear_marked(&ear_image.tried)) ear_set_mark(&ear_image.confirmed);
 }
+#endif
 
 static void info(void) {
     ear_info_t data = {
         .version = EAR_LINK_VERSION,
-        .mode = 1,
+        .mode = MODE,
         .input_bytes = EAR_INPUT_BYTES,
         .output_bytes = EAR_OUTPUT_BYTES,
         .nodes = EAR_NODES,
@@ -254,9 +262,17 @@ static void forget(void) {
 }
 
 static void reset(uint32_t to_boot) {
+#if EAR_PROGRAM
+    if (to_boot) {
+        ear_answer(&link, EAR_RESET, EAR_UNKNOWN, 0, 0);
+        return;
+    }
+#endif
     ear_answer(&link, EAR_RESET, EAR_OK, 0, 0);
     ears_stop();
+#if !EAR_PROGRAM
     ear_handover.magic = to_boot ? EAR_STAY : 0;
+#endif
     port_reset();
 }
 
@@ -309,7 +325,7 @@ static void obey(const uint8_t *message, uint32_t length) {
 }
 
 int main(void) {
-    ear_link_init(&link, 1);
+    ear_link_init(&link, MODE);
     ear_model_init();
 #ifdef EAR_DIALECT
     ear_dialect(&link);

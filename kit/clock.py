@@ -8,11 +8,22 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from boards import Board
-    from kit.device import Device
+    from boards.computers import Computer
+    from kit.device import Device, Unit
 
 TOLERANCE = 0.03  # of 1: an RC oscillator is within 1 %, USB adds some milliseconds
 LONG_S = 0.5  # that the board counts
+NANOSECONDS = 1_000_000_000  # in a second
+EMULATED = "no time: the program ran in an emulator, whose speed says nothing of the machine's"
 TRIES = 3  # the quickest exchange counts: others waited for this machine
+
+
+def rate(unit: Unit, board: Board | Computer) -> int:
+    """Return how many counts of a board's counter make a second."""
+    if unit == "nanoseconds":
+        return NANOSECONDS
+    assert board.clock_hz is not None  # only programs of computers have none, and they count nanoseconds
+    return board.clock_hz
 
 
 def check(device: Device, hz: int, now: Callable[[], float] = time.perf_counter) -> dict[str, Any]:
@@ -34,8 +45,14 @@ def check(device: Device, hz: int, now: Callable[[], float] = time.perf_counter)
     }
 
 
-def complaint(checked: dict[str, Any], board: Board) -> str:
+def complaint(checked: dict[str, Any], board: Board | Computer, unit: Unit) -> str:
     """Return what is to be said of a counter that is wrong."""
+    if unit == "nanoseconds":
+        return (
+            f"no milliseconds: in {checked['seconds']:.3f} s of this machine {board.name} counted "
+            f"{checked['ratio']:.3f} times as many, more than {TOLERANCE:.0%} off: the line to it is "
+            "too slow or too busy to compare the clocks: try again"
+        )
     return (
         f"no milliseconds: in {checked['seconds']:.3f} s of this machine the board counted "
         f"{checked['ratio']:.3f} times what {board.clock_hz:,} Hz give, more than {TOLERANCE:.0%} off: "

@@ -6,7 +6,7 @@ import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 Int8 = npt.NDArray[np.int8]
 Progress = Callable[[str, int, int], None]
+Unit = Literal["instructions", "cycles", "nanoseconds"]
 
 INFO, LOAD, INFER, PROFILE = 1, 2, 3, 4
 STREAM_START, STREAM_DATA, STREAM_STOP, STREAM_RESULT = 5, 6, 7, 8
@@ -41,6 +42,8 @@ STATUS = {
 _INFO = struct.Struct("<16I16s")  # ear_info_t
 QEMU_HZ = 31_250_000  # instructions that QEMU runs in a second of its clock, see kit/qemu.py
 UNIT_AT = 8  # of the numbers behind version and mode
+UNITS: tuple[Unit, ...] = get_args(Unit)  # by port_unit
+PROGRAM = 2  # mode of an application that no bootloader started
 _WATCH = struct.Struct("<3I")  # ear_watch_t
 WATCHED = PIECE // _WATCH.size  # places in one CHECK
 _MEMORY = struct.Struct("<7I")  # ear_memory_t
@@ -61,12 +64,13 @@ class Info:
     hop: int
     frames: int
     features: int
-    unit: Literal["instructions", "cycles"]
+    unit: Unit
     app_bytes: int
     fault_pc: int  # of the application's last crash, 0 if none
     fault_address: int
     damaged: int  # frames that the board received damaged
     duplicates: int
+    resident: bool  # a bootloader lies under it, which takes new images; False: a program of a computer
 
 
 @dataclass(frozen=True)
@@ -76,7 +80,7 @@ class Counts:
     total: int
     per_node: tuple[int, ...]
     overhead: int
-    unit: Literal["instructions", "cycles"]
+    unit: Unit
     origin: Literal["emulated", "measured"]
     output: Int8
 
@@ -212,6 +216,10 @@ class Device:
         Raises:
             LinkError: it came up in the other one: there is no valid application.
         """
+        if to == "boot" and not self._info.resident:
+            raise LinkError(
+                f"{self.wire.name} is a program without a bootloader: compile the model again in its place"
+            )
         with suppress(NoAnswerError):  # the board may be gone before its answer is
             self.call(RESET, struct.pack("<I", to == "boot"), RESET_PATIENCE)
         if self.greet().mode != to:
@@ -236,10 +244,11 @@ class Device:
         if len(answer) != _INFO.size:
             raise LinkError(f"{self.wire.name} runs another firmware version: run `earkit flash`")
         version, mode, *numbers, build_id = _INFO.unpack(answer)
-        values: list[Any] = list(numbers)
-        values[UNIT_AT] = "cycles" if values[UNIT_AT] and self.origin == "measured" else "instructions"
+        values: list[Any] = [*numbers, mode != PROGRAM]
+        values[UNIT_AT] = UNITS[min(numbers[UNIT_AT], len(UNITS) - 1)]
         self._instructions = 1.0  # in one count of the board's
-        if values[UNIT_AT] == "instructions" and numbers[UNIT_AT]:  # an emulator's cycles are its clock's
+        if values[UNIT_AT] == "cycles" and self.origin == "emulated":  # an emulator's cycles are its clock's
+            values[UNIT_AT] = "instructions"
             self._instructions = QEMU_HZ / self._clock_hz
         name = build_id.rstrip(b"\0").decode("ascii", "replace")
         return Info(version, "app" if mode else "boot", name, *values)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from boards.errors import UserError
+from kit import clock
 from kit.detect import KEPT_SECONDS, ONE, USUAL, Event, Limits, Meaning, Rules
 from kit.progress import Progress, silent
 from kit.records import Detection
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from boards import Board
-    from kit.device import Device
+    from kit.device import Device, Unit
 
 BOARD = "board"  # as a source of sound: its own microphone
 START, STATE, STOP, HEARD = 22, 23, 24, 25  # commands, see firmware/link.h
@@ -57,7 +58,7 @@ class Heard:
     source: str
     meant: Meaning
     board: Board
-    unit: Literal["instructions", "cycles"]
+    unit: Unit
     origin: Literal["emulated", "measured"]
     state: State
     count: int = 0  # events in all
@@ -79,7 +80,8 @@ class Heard:
     @property
     def share(self) -> float | None:
         """Return the share of the board's cycles that listening took; emulated: an instruction is a cycle."""
-        return self.state.work / (self.seconds * self.board.clock_hz) if self.state.taken else None
+        counts = clock.rate(self.unit, self.board)
+        return self.state.work / (self.seconds * counts) if self.state.taken else None
 
     def record(self) -> dict[str, Any]:
         """Return the object of `listen --source board --json`."""

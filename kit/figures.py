@@ -50,12 +50,17 @@ def measure_of(*records: Mapping[str, Any] | None) -> Measure:
     return CONCORDANCE if values else ACCURACY
 
 
+def unit_of(profile: Mapping[str, Any]) -> str:
+    """Return what a profile counted: instructions, cycles or, of a program, nanoseconds."""
+    if "unit" in profile:
+        return str(profile["unit"])
+    return "instructions" if profile.get("cycles") is None else "cycles"  # a record of before
+
+
 def counted(profile: Mapping[str, Any]) -> tuple[str, int | None]:
-    """Return what was counted ("Cycles" or "Instructions") and how many."""
-    for key in ("cycles", "instructions"):
-        if profile.get(key) is not None:
-            return key.capitalize(), int(profile[key])
-    return "Instructions", None
+    """Return what was counted ("Cycles", say) and how many."""
+    unit = unit_of(profile)
+    return unit.capitalize(), None if profile.get(unit) is None else int(profile[unit])
 
 
 def total_of(value: object) -> int | None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from firmware.compiler.build import Build
     from firmware.compiler.graph import Graph
-    from kit.device import Info, Result
+    from kit.device import Info, Result, Unit
     from kit.listen_view import View
 
 HOP_SECONDS = 0.25  # about as often the model runs
@@ -44,7 +44,7 @@ class Board(Protocol):
 
 @dataclass(frozen=True)
 class Heard:
-    """What came of listening. `work` is in `unit` (instructions or cycles) for a second of sound."""
+    """What came of listening. `work` is in `unit` for a second of sound."""
 
     listening: Listening
     seconds: float  # streamed in all
@@ -52,7 +52,7 @@ class Heard:
     events: int  # in all; `listening` keeps the last KEPT_SECONDS
     lost_samples: int
     work: float | None
-    unit: Literal["instructions", "cycles"]
+    unit: Unit
     origin: Literal["emulated", "measured"]
     interrupted: bool
     packed: bool  # whether the sound went as ADPCM, because the line carries no more

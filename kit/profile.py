@@ -14,13 +14,13 @@ import numpy as np
 import numpy.typing as npt
 
 from kit import clock, per_second
-from kit.figures import measure_of
+from kit.figures import measure_of, unit_of
 from kit.progress import Progress, silent
 
 if TYPE_CHECKING:
     from firmware.compiler.build import Build
     from firmware.compiler.graph import Graph
-    from kit.device import Device
+    from kit.device import Device, Unit
     from kit.heldout import HeldOut
 
 Array = npt.NDArray[Any]
@@ -70,9 +70,14 @@ class Cost:
     total: int
     per_node: tuple[int, ...]
     frontend: int | None  # the features of one input
-    unit: str  # "instructions" or "cycles"
+    unit: Unit
     origin: str  # "emulated" or "measured"
     runs: tuple[int, ...]  # the totals, of which `total` is the median
+
+    @property
+    def says_nothing(self) -> bool:
+        """Tell whether this is time that passed while an emulator ran a program: no figure of the machine."""
+        return self.unit == "nanoseconds" and self.origin == "emulated"
 
 
 def hear(build: Build, device: Device, test: HeldOut, progress: Progress = silent) -> Trial:
@@ -256,9 +261,11 @@ def record(
     wrong = trial.wrong if owner is None else np.bincount(owner, trial.wrong) > 0
     used = device.memory()
     ram = {**build.sizes["ram_bytes"], "stack_high_water": used.stack_high_water}
-    counted = cost.unit == "instructions"
-    checked = clock.check(device, build.board.clock_hz) if not counted and cost.origin == "measured" else None
+    timeless = cost.says_nothing
+    hz = build.board.clock_hz if cost.unit == "instructions" else clock.rate(cost.unit, build.board)
+    checked = None if cost.unit == "instructions" or cost.origin == "emulated" else clock.check(device, hz)
     timed = checked is not None and checked["right"]
+    notes = [clock.complaint(checked, build.board, cost.unit)] if checked and not timed else []
     return {
         "schema_version": SCHEMA,
         "name": build.path.absolute().name,
@@ -268,16 +275,16 @@ def record(
         "proof": build.board.proof,
         "build_id": build.build_id,
         "origin": cost.origin,
-        "instructions": cost.total if counted else None,
-        "cycles": None if counted else cost.total,
-        "milliseconds": cost.total / build.board.clock_hz * 1e3 if timed else None,
-        "runs": _spread(cost),
-        "clock": {"hz": build.board.clock_hz, "checked": checked},
+        "unit": cost.unit,
+        **_count(cost),
+        "milliseconds": cost.total / hz * 1e3 if timed else None,
+        "runs": None if timeless else _spread(cost),
+        "clock": {"hz": hz, "checked": checked},
         "energy": None,
         "toolchain": build.toolchain,
         "flags": list(build.flags),
-        "frontend": None if cost.frontend is None else {cost.unit: cost.frontend},
-        "per_second": per_second.compare(build, device, cost, sound),
+        "frontend": None if cost.frontend is None or timeless else {cost.unit: cost.frontend},
+        "per_second": None if timeless else per_second.compare(build, device, cost, sound),
         "per_op": per_op(build, cost),
         "ram_bytes": ram,
         "flash_bytes": build.sizes["flash_bytes"],
@@ -290,8 +297,13 @@ def record(
         "inputs": len(trial.names),
         "origins": _origins(cost, timed),
         "reference": None,
-        "notes": [clock.complaint(checked, build.board)] if checked and not timed else [],
+        "notes": [*notes, *([clock.EMULATED] if timeless else [])],
     }
+
+
+def _count(cost: Cost) -> dict[str, int | None]:
+    """Return the total under its unit; instructions and cycles are there whatever was counted."""
+    return {"instructions": None, "cycles": None, cost.unit: None if cost.says_nothing else cost.total}
 
 
 def _origins(cost: Cost, timed: bool) -> dict[str, str | None]:
@@ -335,7 +347,8 @@ def per_op(build: Build, cost: Cost) -> list[dict[str, Any]]:
     """Return name, op, MACs and counts of every node that has code, in the order they run."""
     rows = []
     for node, spent in zip(build.sizes["ops"], cost.per_node, strict=True):
-        rows.append({**node, "instructions": None, "cycles": None, cost.unit: spent})
+        told = None if cost.says_nothing else spent
+        rows.append({**node, "instructions": None, "cycles": None, cost.unit: told})
     return rows
 
 
@@ -357,12 +370,13 @@ def memory_map(build: Build) -> dict[str, Any]:
 def figures(profile: Mapping[str, Any]) -> list[tuple[str, Any, str | None]]:
     """Return name, value and origin of each single figure of a record."""
     origins = profile["origins"]
-    unit = "instructions" if profile["cycles"] is None else "cycles"
-    rows = [(f"{unit} of an inference", profile[unit], origins[unit])]
-    runs = profile["runs"]
-    rows += [
-        (f"{unit}, {name} of {runs['count']} runs", runs[name], origins[unit]) for name in ("min", "max")
-    ]
+    unit = unit_of(profile)
+    rows: list[tuple[str, Any, str | None]] = []
+    if runs := profile["runs"]:
+        rows.append((f"{unit} of an inference", profile[unit], origins[unit]))
+        rows += [
+            (f"{unit}, {name} of {runs['count']} runs", runs[name], origins[unit]) for name in ("min", "max")
+        ]
     if profile["frontend"]:
         rows.append((f"{unit} of its features", profile["frontend"][unit], origins[unit]))
     rows += per_second.figures(profile)

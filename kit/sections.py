@@ -66,7 +66,7 @@ def tiles(run: Run) -> Html:
             (
                 f"{name} an inference",
                 figures.short(count),
-                f"{count:,}" + (f", {time:.1f} ms" if time is not None else ""),
+                f"{count:,}" + (f", {time:.3g} ms" if time is not None else ""),
             )
         )
     if told := profile.get("per_second"):
@@ -209,7 +209,9 @@ def ops(run: Run) -> Html:
     if run.profile is None or not per_op:
         return _missing("Cost of each op", "Not profiled yet", "earkit profile BUILD")
     name, _ = figures.counted(run.profile)
-    key = "cycles" if "cycles" in per_op[0] and per_op[0]["cycles"] is not None else "instructions"
+    key = figures.unit_of(run.profile)
+    if run.profile.get(key) is None and key == "nanoseconds":
+        return _missing("Cost of each op", f"No {key} of an emulated computer", "earkit profile BUILD")
     order = sorted(per_op, key=lambda row: -int(row[key]))
     total = sum(int(row[key]) for row in order) or 1
     chart = [

@@ -19,7 +19,7 @@ from firmware.compiler import passes, read_tflite
 from firmware.compiler.graph import ModelError
 from firmware.compiler.stream import stream
 from kit import pipeline, runs
-from kit.figures import measure_of
+from kit.figures import measure_of, unit_of
 from kit.outputs import write_text
 from models import registry
 from quantize import bundle, cache, compress, jobs, prepare, teachers
@@ -119,7 +119,7 @@ def _to_the_board(job: Job, board: str, shared: Path, folder: Path) -> dict[str,
     runs.save(run, folder / RUN)
     profile = dict(run.profile or {})
     metric = measure_of(profile).key
-    unit = "instructions" if profile["cycles"] is None else "cycles"
+    unit = unit_of(profile)
     evaluation = made.evaluation()
     return {
         "stages": evaluation["stages"],

@@ -183,6 +183,20 @@ def wasm_module(
     _run((*driver("zig"), *flags, *inputs, *linked, "-o", str(out)))
 
 
+def program(
+    sources: Sequence[Path],
+    includes: Sequence[Path],
+    out: Path,
+    flags: Sequence[str],
+    *,
+    defines: Mapping[str, str] | None = None,
+) -> None:
+    """Compile sources with zig to a static program that has no C library and begins at `_start`."""
+    linked = ("-static", "-nostdlib", "-Wl,--gc-sections", "-Wl,-s", "-lcompiler_rt")
+    inputs = (*_include_flags(includes), *_macros(defines), *map(str, sources))
+    _run((*driver("zig"), *flags, *WARNINGS, *SHAPE, "-g0", *inputs, *linked, "-o", str(out)))
+
+
 def object_form() -> str | None:
     """Return the format of this machine's objects as `weights.write_apart` names it, None where it cannot."""
     return "elf" if sys.platform.startswith(("linux", "freebsd")) else None

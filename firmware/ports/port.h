@@ -1,4 +1,5 @@
 // What a chip must offer: a UART, a counter, flash, reset and rest. One ports/<port>.c implements it.
+// A program of an operating system (EAR_PROGRAM) has neither flash, nor a boot pin, nor port_init.
 #ifndef EAR_PORT_H
 #define EAR_PORT_H
 
@@ -27,10 +28,11 @@ void port_uart_write(const uint8_t *bytes, uint32_t length);
 // Rest until a byte arrives, or samples while the microphone runs; may return early.
 void port_idle(void);
 
-// Counts executed instructions or core cycles, see PORT_UNIT.
+// Counts executed instructions, core cycles or nanoseconds, see port_unit.
 uint64_t port_counter(void);
 #define EAR_UNIT_INSTRUCTIONS 0u
 #define EAR_UNIT_CYCLES 1u
+#define EAR_UNIT_NANOSECONDS 2u  // of a program, which an operating system may interrupt
 extern const uint32_t port_unit;
 
 // Flash, in absolute addresses. Erase sets the page that holds `address` to 0xFF, program can only clear bits.

@@ -94,9 +94,10 @@ def _energy(args: Namespace) -> dict[str, Any] | None:
 def tables(record: Mapping[str, Any]) -> None:
     """Print a profile: the work of each node, the figures, and what is to be said about them."""
     from kit import beside
+    from kit.figures import unit_of
     from kit.profile import figures
 
-    unit = "instructions" if record["cycles"] is None else "cycles"
+    unit = unit_of(record)
     rows = [(row["name"], row["op"], row["macs"], row[unit], _per_mac(row, unit)) for row in record["per_op"]]
     terminal.table(("node", "op", "MACs", unit, f"{unit} per MAC"), rows)
     terminal.table(("figure", "value", "origin"), figures(record))
@@ -118,4 +119,4 @@ def tables(record: Mapping[str, Any]) -> None:
 
 
 def _per_mac(row: Mapping[str, Any], unit: str) -> float | None:
-    return row[unit] / row["macs"] if row["macs"] else None
+    return row[unit] / row["macs"] if row["macs"] and row[unit] is not None else None
