@@ -76,12 +76,15 @@ def computer_table() -> str:
     return "\n".join(rows)
 
 
+PREAMBLES = ("#!", "<!doctype", "<?xml", "// swift-tools-version")
+
+
 def first_line(name: str) -> str:
     """Return what a file says it is."""
     if name in SAID_HERE:
         return SAID_HERE[name]
     lines = [line.strip() for line in (ROOT / name).read_text(encoding="utf-8").splitlines()[:4]]
-    line = next((line for line in lines if line and not line.startswith(("#!", "<!doctype"))), "")
+    line = next((line for line in lines if line and not line.startswith(PREAMBLES)), "")
     return re.sub(r'^("""|/\*+|//|#+|<!--)\s*|\s*("""|\*/|-->)$', "", line).rstrip(".")
 
 

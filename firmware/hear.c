@@ -71,6 +71,10 @@ static bool silent(uint32_t label, uint32_t sample) {
     return hear.quiet[label];
 }
 
+uint32_t ear_hear_mean(uint32_t label) {
+    return hear.count ? hear.sums[label] / hear.count : 0;
+}
+
 bool ear_hear_end(ear_event_t *event) {
     if (!hear.open) return false;
     hear.open = false;

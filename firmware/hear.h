@@ -36,6 +36,9 @@ bool ear_hear_start(const ear_rules_t *rules);
 // order; return bit 0 for one that ended, bit 1 for one that began.
 uint32_t ear_hear_result(uint32_t sample, const int8_t *output, ear_event_t *events);
 
+// The mean share of a class in the last results, as the threshold sees it.
+uint32_t ear_hear_mean(uint32_t label);
+
 // End the event that lasts, if any, and write it; returns whether there was one.
 bool ear_hear_end(ear_event_t *event);
 

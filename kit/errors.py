@@ -27,6 +27,7 @@ EXTRAS = {  # import name -> extra that brings it
     "torch": "torch",
     "tinygrad": "jetson",
     "adbutils": "phone",
+    "coremltools": "coreml",
     "websockets": "phone",
     "edgeimpulse": "edge-impulse",
     "edge_impulse_linux": "edge-impulse",

@@ -135,8 +135,15 @@ def export(
 ) -> dict[str, Any]:
     """Write a bundle, or an int8 .tflite, as C sources to the folder `out`; return what was written.
 
-    `form` is one of firmware.compiler.export.FORMS. `board` picks the kernels of its core; else portable C.
+    `form` is one of firmware.compiler.export.FORMS, or coreml, which takes neither board nor hop.
+    `board` picks the kernels of its core; else portable C.
     """
+    if form == "coreml":
+        from kit.coreml import package
+
+        if board is not None or hop is not None:
+            raise UserError("--as coreml takes neither --board nor --hop: leave them out")
+        return package.export(source, out)
     from firmware.compiler import compiled, export, toolchain
     from firmware.compiler.graph import Graph
     from firmware.compiler.plan import plan

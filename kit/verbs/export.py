@@ -1,4 +1,4 @@
-"""`earkit export`: write a model as C that builds alone, or as a CMake, Arduino or Zephyr project."""
+"""`earkit export`: write a model as C that builds alone, as a project of others, or as a Core ML package."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from kit import arguments, terminal
 from kit.arguments import Parser
 
-ABOUT = "write a model as C that builds alone, or as a CMake, Arduino or Zephyr project"
+ABOUT = "write a model as C that builds alone, a CMake, Arduino or Zephyr project, or for Core ML"
 EXAMPLE = "earkit export model.tflite --as cmake --board virtual-m4 -o model-c"
 
 
@@ -17,7 +17,9 @@ def add(parser: Parser) -> None:
     parser.add_argument(
         "model", type=arguments.path, metavar="MODEL", help="a bundle, or an int8 .tflite of your own"
     )
-    parser.add_argument("--as", dest="form", required=True, choices=("c", "cmake", "arduino", "zephyr"))
+    parser.add_argument(
+        "--as", dest="form", required=True, choices=("c", "cmake", "arduino", "zephyr", "coreml")
+    )
     parser.add_argument("--board", help="kernels for its core; default: portable C")
     arguments.hop(parser)
     parser.add_argument(
@@ -29,10 +31,20 @@ def run(args: Namespace) -> int:
     """Write a model as C sources."""
     from kit import pipeline
 
-    out = Path(args.output or f"export/{Path(args.model).stem}-{args.form}")
+    ending = ".mlpackage" if args.form == "coreml" else f"-{args.form}"
+    out = Path(args.output or f"export/{Path(args.model).stem}{ending}")
     record = pipeline.export(Path(args.model), args.form, out, board=args.board, hop=args.hop)
     if args.json:
         terminal.json_object({"export": str(out), **record})
+    elif args.form == "coreml":
+        from kit.coreml.package import agreement
+
+        print(
+            f"{out}: {record['int8_constants']} int8 constants and {record['int8_values']} int8 values "
+            "read back equal"
+        )
+        print(f"in numpy, on {record['evaluated']['clips']} inputs: {agreement(record['evaluated'])}")
+        print(f"{record['swift']}: a Swift package that listens with it; {record['note']}")
     else:
         ram = record["arena_bytes"] + record["state_bytes"]
         print(f"{out}: {len(record['files'])} files for {record['unit']}; {ram:,} bytes of RAM, no heap")
