@@ -137,10 +137,11 @@ def load(name: str) -> Board:
         UserError: there is no such board, or its TOML has a wrong or missing key.
     """
     if name not in names():
-        if (HERE / "computers" / f"{name}.toml").exists():
+        computers = sorted(path.stem for path in (HERE / "computers").glob("*.toml"))
+        if name in computers:
             raise UserError(f"{name} is a computer: firmware and its images are for microcontrollers")
-        near = difflib.get_close_matches(name, names(), n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names())}"
+        near = difflib.get_close_matches(name, [*names(), *computers], n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join([*names(), *computers])}"
         raise UserError(f"no board {name!r}; {hint}")
     return parse(name, (HERE / f"{name}.toml").read_text(encoding="utf-8"))
 

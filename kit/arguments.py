@@ -108,11 +108,16 @@ def hop(parser: Parser) -> None:
 def build(parser: Parser) -> None:
     """Take a build and the board that it runs on."""
     parser.add_argument(
-        "build", type=path, metavar="BUILD", help="what `earkit compile` made, or a model of `earkit zoo`"
+        "build",
+        type=path,
+        metavar="BUILD",
+        help="what `earkit compile` made; or a bundle or a model of `earkit zoo`, with --board",
     )
     parser.add_argument(
         "--port",
+        "--host",
         help="serial port of the board, by path, URL, USB serial number or vvvv:pppp "
-        "(default: where it answered last, or by its USB id), or `emulator`",
+        "(default: where it answered last, or by its USB id), or `emulator`; "
+        "of a computer user@name, of a phone its adb serial number, or `local`",
     )
-    parser.add_argument("--board", help="for a model that comes with the kit: see `earkit zoo`")
+    parser.add_argument("--board", help="for what is not compiled yet: see `earkit boards`")

@@ -17,6 +17,9 @@ from kit.link import BODY, PATIENCE, Link, LinkError, NoAnswerError, Wire
 
 if TYPE_CHECKING:
     from firmware.compiler.build import Build
+    from firmware.compiler.program import Program
+
+    Runs = Build | Program
 
 Int8 = npt.NDArray[np.int8]
 Progress = Callable[[str, int, int], None]
@@ -217,9 +220,7 @@ class Device:
             LinkError: it came up in the other one: there is no valid application.
         """
         if to == "boot" and not self._info.resident:
-            raise LinkError(
-                f"{self.wire.name} is a program without a bootloader: compile the model again in its place"
-            )
+            raise LinkError(f"{self.wire.name} is a program without a bootloader: compile it again")
         with suppress(NoAnswerError):  # the board may be gone before its answer is
             self.call(RESET, struct.pack("<I", to == "boot"), RESET_PATIENCE)
         if self.greet().mode != to:
@@ -349,17 +350,19 @@ class Device:
             message = self._link.receive()
 
 
-def open(build: Build, port: str | None, progress: Progress = lambda *_: None) -> Device:  # noqa: A001
-    """Return the board that runs `build`: the virtual one, or the one at `port`.
+def open(build: Runs, port: str | None, progress: Progress = lambda *_: None) -> Device:  # noqa: A001
+    """Return the board that runs `build`: the virtual one, the one at `port`, or the computer there.
 
     A virtual board that does not run this build yet is flashed first, over the same link.
 
     Raises:
         UserError: the port cannot be opened, nothing answers, or a real board runs something else.
     """
+    from firmware.compiler.build import Build
+    from kit import targets
     from kit.flash import serial
 
-    device = serial.connect(build, port)
+    device = serial.connect(build, port) if isinstance(build, Build) else targets.connect(build, port)
     if build.frontend:
         baud = getattr(device.wire, "baud", None)
         device.packed = adpcm.wanted(baud, build.frontend["sample_rate"])
@@ -367,7 +370,7 @@ def open(build: Build, port: str | None, progress: Progress = lambda *_: None) -
         info = device.info()
         if info.mode == "app" and info.build_id == build.build_id:
             return device
-        if device.origin == "measured":
+        if device.origin == "measured" or not isinstance(build, Build):
             runs = f"build {info.build_id}" if info.mode == "app" else "its bootloader"
             raise UserError(f"{device.wire.name} runs {runs}, not {build.build_id}: run `earkit flash` first")
         serial.update(device, build, progress)

@@ -113,3 +113,38 @@ def kilobytes(value: int | None) -> str:
         if value >= 1_024
         else f"{value}\N{NO-BREAK SPACE}B"
     )
+
+
+def single(profile: Mapping[str, Any]) -> list[tuple[str, Any, str | None]]:
+    """Return name, value and origin of each single figure of a record."""
+    from kit import per_second
+
+    origins = profile["origins"]
+    unit = unit_of(profile)
+    rows: list[tuple[str, Any, str | None]] = []
+    if runs := profile["runs"]:
+        rows.append((f"{unit} of an inference", profile[unit], origins[unit]))
+        rows += [
+            (f"{unit}, {name} of {runs['count']} runs", runs[name], origins[unit]) for name in ("min", "max")
+        ]
+    if profile["frontend"]:
+        rows.append((f"{unit} of its features", profile["frontend"][unit], origins[unit]))
+    rows += per_second.figures(profile)
+    if profile["milliseconds"] is not None:
+        rows.append(("milliseconds", profile["milliseconds"], origins["milliseconds"]))
+    if spent := profile["energy"]:
+        words = f"microjoules of an inference, {spent['inferences']} by {spent['by']}"
+        rows.append((words, spent["joules_per_inference"] * 1e6, origins["energy"]))
+    if profile["clock"]["checked"]:
+        rows.append(("board's counter / host's time", profile["clock"]["checked"]["ratio"], "measured"))
+    for group, title in (("ram_bytes", "RAM"), ("flash_bytes", "flash")):
+        for name, value in profile[group].items():
+            origin = origins.get(f"{group}.{name}", origins[group])
+            rows.append((f"{title} bytes, {name.replace('_', ' ')}", value, origin))
+    metric = measure_of(profile)
+    for name, value in profile[metric.key].items():
+        if value is not None:
+            words = f"{metric.title.lower()}, {name.replace('_', ' ')}"
+            rows.append((words, value, origins[f"{metric.key}.{name}"]))
+    rows.append((f"mismatches in {profile['samples']} samples", profile["mismatches"], origins["mismatches"]))
+    return rows

@@ -14,14 +14,14 @@ from kit import profile
 from kit.device import WATCHED
 
 if TYPE_CHECKING:
-    from firmware.compiler.build import Build
+    from firmware.compiler.compiled import Compiled
     from kit.device import Device
 
 Int8 = npt.NDArray[np.int8]
 Watch = tuple[int, int, int]  # node, offset, bytes
 
 
-def find(build: Build, device: Device, runs: list[Int8]) -> dict[str, Any] | None:
+def find(build: Compiled, device: Device, runs: list[Int8]) -> dict[str, Any] | None:
     """Return name, op and number of the first node that differs, and in which run; None: all agree.
 
     Args:
@@ -51,7 +51,7 @@ def find(build: Build, device: Device, runs: list[Int8]) -> dict[str, Any] | Non
     return {"node": found[first], "name": node.name, "op": node.op, "run": first}
 
 
-def _places(build: Build) -> Iterator[tuple[Watch, int]]:
+def _places(build: Compiled) -> Iterator[tuple[Watch, int]]:
     """Yield where each node that has code leaves each of its outputs, and which tensor that is."""
     graph, plan = build.graph, build.plan
     for number, node in enumerate(emit.compiled_nodes(graph)):

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from firmware.compiler.build import Build
     from firmware.compiler.graph import Graph
+    from firmware.compiler.program import Program
     from kit.device import Info, Result, Unit
     from kit.listen_view import View
 
@@ -73,7 +74,7 @@ class Heard:
 
 
 def listen(
-    build: Build,
+    build: Build | Program,
     source: str,
     *,
     port: str | None = None,

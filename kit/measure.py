@@ -15,7 +15,7 @@ from quantize import evaluate, prepare, stored_teacher
 from quantize.bundle import FLOAT
 
 if TYPE_CHECKING:
-    from firmware.compiler.build import Build
+    from firmware.compiler.compiled import Compiled
     from kit.device import Device
     from quantize.bundle import Bundle
     from quantize.prepare import Splits
@@ -82,7 +82,7 @@ def _caveat(source: str, known: bool, same_fold: bool, own: bool) -> list[str]:
     return [f"{source} is not the data that the bundle was made from"]
 
 
-def bare(made: Build, board: Device, most: int | None, seed: int, progress: Progress) -> Run:
+def bare(made: Compiled, board: Device, most: int | None, seed: int, progress: Progress) -> Run:
     """Return the run of a model without clips: edge and random inputs, board against host."""
     trial = profile.feed(made, board, profile.trial_inputs(made.window, most, seed), progress)
     cost = profile.count(board, trial, None, progress)
@@ -90,7 +90,7 @@ def bare(made: Build, board: Device, most: int | None, seed: int, progress: Prog
     return Run(made.name, profile=record, memory=profile.memory_map(made), provenance=_provenance(made))
 
 
-def bundled(made: Build, board: Device, bundle: Bundle, test: Test, full: Full, progress: Progress) -> Run:
+def bundled(made: Compiled, board: Device, bundle: Bundle, test: Test, full: Full, progress: Progress) -> Run:
     """Return the run of a bundle on its held-out clips, with the scores of board, host and full size."""
     held, windows = test.clips, test.clips.windows
     trial = profile.hear(made, board, held, progress)
@@ -125,7 +125,7 @@ def bundled(made: Build, board: Device, bundle: Bundle, test: Test, full: Full, 
     )
 
 
-def _with_op(made: Build, board: Device, trial: profile.Trial, record: dict[str, Any]) -> dict[str, Any]:
+def _with_op(made: Compiled, board: Device, trial: profile.Trial, record: dict[str, Any]) -> dict[str, Any]:
     """Name the first op that differs beside the first output that does."""
     first = trial.first
     if first is None or first["what"] != "output":
@@ -136,7 +136,7 @@ def _with_op(made: Build, board: Device, trial: profile.Trial, record: dict[str,
     return {**record, "first_mismatch": {**first, "op": found}, "notes": [*record["notes"], *notes]}
 
 
-def _sound(made: Build, bundle: Bundle, held: heldout.HeldOut) -> Any:
+def _sound(made: Compiled, bundle: Bundle, held: heldout.HeldOut) -> Any:
     """Return sound for a streaming model to be counted on, None for another."""
     if made.stream is None:
         return None
@@ -203,11 +203,11 @@ def _teacher(bundle: Bundle, test: Test) -> Full:
     return Full(None, None, (f"no figure for the full size: {why}; give a model with --against FILE",))
 
 
-def _provenance(made: Build) -> dict[str, Any]:
+def _provenance(made: Compiled) -> dict[str, Any]:
     return {
         "board": made.board.title,
         "build": made.build_id,
-        "clock": f"{made.board.clock_hz / 1e6:g} MHz",
+        "clock": f"{made.board.clock_hz / 1e6:g} MHz" if made.board.clock_hz else None,
         "compiler": made.toolchain,
         "flags": " ".join(made.flags),
     }

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from boards import Board
 from boards.errors import UserError
 
 if TYPE_CHECKING:
-    from firmware.compiler.build import Build
+    from firmware.compiler.compiled import Compiled
     from kit.device import Device
     from kit.profile import Cost
 
@@ -21,7 +22,7 @@ HOPS = 5  # that are counted behind the first full window; the median is reporte
 Sound = npt.NDArray[np.signedinteger[Any]]
 
 
-def compare(build: Build, device: Device, cost: Cost, sound: Sound | None = None) -> dict[str, Any] | None:
+def compare(build: Compiled, device: Device, cost: Cost, sound: Sound | None = None) -> dict[str, Any] | None:
     """Return the counts of a build for a second of sound.
 
     Of a stream: its own, and those of its window model at the same hop, which is compiled for the same board
@@ -41,7 +42,9 @@ def compare(build: Build, device: Device, cost: Cost, sound: Sound | None = None
     if build.frontend is not None:
         hops = build.frontend["sample_rate"] / (build.frontend["hop"] * rows)
     own = cost.total if sound is None else heard(device, sound, rows)
-    window = _window(build, sound) if cost.origin == "emulated" else None
+    window = None
+    if cost.origin == "emulated" and isinstance(build.board, Board):
+        window = _window(build, build.board, sound)
     return {
         "of": "row" if build.frontend is None else "second",
         "hops": hops,
@@ -52,7 +55,7 @@ def compare(build: Build, device: Device, cost: Cost, sound: Sound | None = None
     }
 
 
-def _sliding(build: Build, cost: Cost) -> dict[str, Any] | None:
+def _sliding(build: Compiled, cost: Cost) -> dict[str, Any] | None:
     """Return the count of windows that overlap by half, as over the clips of a test; None of a bare model.
 
     Each frame's features are made once, as the firmware does where frames go on.
@@ -84,7 +87,7 @@ def heard(device: Device, sound: Sound, rows: int) -> int:
     return int(np.median(counts[-HOPS:]))
 
 
-def _window(build: Build, sound: Sound | None) -> int | None:
+def _window(build: Compiled, board: Board, sound: Sound | None) -> int | None:
     """Compile the window model for the board; return its count at each hop, None if it does not fit."""
     from firmware.compiler import build as compiler
     from kit import device
@@ -96,7 +99,7 @@ def _window(build: Build, sound: Sound | None) -> int | None:
         try:
             made = compiler.compile_model(
                 build.model,
-                build.board,
+                board,
                 Path(folder) / "window",
                 name=build.name,
                 frontend=build.frontend,
@@ -104,11 +107,11 @@ def _window(build: Build, sound: Sound | None) -> int | None:
             )
         except UserError:
             return None
-        with device.open(made, None) as board:
+        with device.open(made, None) as virtual:
             if sound is not None and build.stream is not None:
-                return heard(board, sound, build.stream["rows"])
+                return heard(virtual, sound, build.stream["rows"])
             into = made.graph.tensors[made.graph.inputs[0]]
-            return board.profile(np.zeros(into.shape, np.int8)).total
+            return virtual.profile(np.zeros(into.shape, np.int8)).total
 
 
 def figures(record: Mapping[str, Any]) -> list[tuple[str, Any, str | None]]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import boards
+from boards import computers
 from boards.errors import UserError
 from kit.outputs import room_for
 from kit.progress import Progress, silent
@@ -17,6 +19,7 @@ from quantize.silence import import_keras
 if TYPE_CHECKING:
     from boards import Board
     from firmware.compiler.build import Build
+    from firmware.compiler.program import Program
     from kit.listen import Heard
     from kit.listen_view import View
     from kit.records import Run
@@ -89,45 +92,53 @@ def compile(  # noqa: A001  (the verb's name)
     toolchain: Literal["zig", "gcc"] = "zig",
     dialect: str | None = None,
     progress: Progress = silent,
-) -> Build:
-    """Turn a bundle, or an int8 .tflite of one's own, into firmware for `board` in the folder `out`.
+) -> Build | Program:
+    """Turn a bundle, or an int8 .tflite, into firmware or a program for `board` in the folder `out`.
 
     `hop` ("20ms", or a number of rows) makes it a streaming model, which takes that much sound in each run.
     `dialect` (see firmware.DIALECTS) is what the application speaks beside the link.
     """
-    from firmware.compiler import build
     from kit import hops
     from models import frontend
     from quantize import bundle as bundles
 
-    target = boards.load(board)
+    step = _compiler(board, toolchain, dialect)
     name = source.absolute().name.removesuffix(".zip").removesuffix(".tflite")
-    out = room_for(out or Path("build") / f"{name}-{target.name}", folder=True)
+    out = room_for(out or Path("build") / f"{name}-{board}", folder=True)
     progress("compile", 0, 1)
     if source.suffix == ".tflite":
         rows = None if hop is None else hops.rows(hop)
-        made = build.compile_model(
-            read_model(source), target, out, name=name, hop=rows, toolchain=toolchain, dialect=dialect
-        )
+        made = step(read_model(source), out=out, name=name, hop=rows)
     else:
         bundle = bundles.load(source)
         rows = None if hop is None else hops.rows(hop, bundle.frontend)
-        step = bundle.frontend if rows is None else replace(bundle.frontend, frames=rows)
-        made = build.compile_model(
+        heard = bundle.frontend if rows is None else replace(bundle.frontend, frames=rows)
+        made = step(
             bundle.model(),
-            target,
-            out,
+            out=out,
             name=name,
             frontend=asdict(bundle.frontend),
             bundle=bundle.model_dump(mode="json"),
-            frontend_tables=frontend.tables(step),
+            frontend_tables=frontend.tables(heard),
             hop=rows,
-            toolchain=toolchain,
-            dialect=dialect,
         )
         bundles.zipped(bundle, out / BUNDLE)
     progress("compile", 1, 1)
     return made
+
+
+def _compiler(
+    board: str, toolchain: Literal["zig", "gcc"], dialect: str | None
+) -> Callable[..., Build | Program]:
+    """Return what compiles a model for a microcontroller or a computer."""
+    from firmware.compiler import build, program
+
+    if board not in computers.names():
+        return partial(build.compile_model, board=boards.load(board), toolchain=toolchain, dialect=dialect)
+    if toolchain != "zig" or dialect is not None:
+        asked = f"--dialect {dialect}" if dialect else f"--toolchain {toolchain}"
+        raise UserError(f"{board} is a computer: {asked} is for firmware, leave it out")
+    return partial(program.compile_model, board=computers.load(board))
 
 
 def export(
@@ -190,11 +201,10 @@ def run(
     progress: Progress = silent,
 ) -> dict[str, Any]:
     """Run the inputs of the .npy `sources` on the board and write the outputs to `targets`, one file each."""
-    from firmware.compiler import build
-    from kit import device
+    from kit import builds, device
     from kit.run import check_targets, prepare, run_inputs
 
-    made = build.load(folder)
+    made = builds.load(folder)
     given = prepare(made, sources)
     check_targets(made, targets)
     with device.open(made, port, progress) as board:
@@ -206,18 +216,26 @@ def flash(
     *,
     port: str | None = None,
     method: str | None = None,
+    service: bool = False,
     tell: Callable[[str], None] = lambda _: None,
     progress: Progress = silent,
 ) -> dict[str, Any]:
     """Write the firmware to the board by one of its methods, or by `method`, and see it answer.
 
-    `tell` hears which method is tried, and why one failed.
+    On a computer `service` starts the program whenever the computer does. `tell` hears what is tried, and why
+    it failed.
     """
-    from firmware.compiler import build
-    from kit import device
+    from firmware.compiler.build import Build
+    from kit import builds, device, targets
     from kit import flash as methods
 
-    made = build.load(folder)
+    made = builds.load(folder)
+    if not isinstance(made, Build):
+        if method is not None:
+            raise UserError(f"{made.board.name} is a computer: --method {method} is for microcontrollers")
+        return targets.flash(made, port, tell, progress, service=service)
+    if service:
+        raise UserError(f"{made.board.name} starts its firmware by itself: leave --service out")
     done = methods.flash(made, port, progress, method=method, tell=tell)
     with device.open(made, done.port, progress) as board:
         info = board.info()
@@ -265,11 +283,11 @@ def profile(
     progress: Progress = silent,
 ) -> Run:
     """Count the work on the board and compare board, host and full size on the held-out clips."""
-    from firmware.compiler import build
-    from kit import device, measure
+    from firmware.compiler.build import Build
+    from kit import builds, device, measure, targets
     from quantize import bundle as bundles
 
-    made = build.load(folder)
+    made = builds.load(folder)
     if not (folder / BUNDLE).exists():
         if made.frontend is not None:
             raise UserError(f"{folder}: {BUNDLE} is missing, the build is not whole: compile again")
@@ -278,12 +296,14 @@ def profile(
                 f"{folder}: a bare .tflite has no labels or front end for --data; compile a bundle"
             )
         with device.open(made, port, progress) as board:
-            return measure.bare(made, board, samples, seed, progress)
+            run = measure.bare(made, board, samples, seed, progress)
+        return run if isinstance(made, Build) else targets.measured(made, run, port, progress)
     bundle = bundles.load(folder / BUNDLE)
     test = measure.clips(bundle, data, held_out, samples, progress)
     full = measure.full_size(bundle, test, against, progress)
     with device.open(made, port, progress) as board:
-        return measure.bundled(made, board, bundle, test, full, progress)
+        run = measure.bundled(made, board, bundle, test, full, progress)
+    return run if isinstance(made, Build) else targets.measured(made, run, port, progress)
 
 
 def listen(
@@ -300,11 +320,11 @@ def listen(
 
     `show` gives the view for a front end and its labels; without it nothing is shown.
     """
-    from firmware.compiler import build
+    from kit import builds
     from kit import listen as ears
     from kit.detect import Rules
 
-    made = build.load(folder)
+    made = builds.load(folder)
     meant = ears.meaning(made)
     rules = Rules() if threshold is None else Rules(threshold=threshold)
     view = show(meant.fe, meant.labels) if show else None

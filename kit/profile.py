@@ -14,11 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from kit import clock, per_second
-from kit.figures import measure_of, unit_of
 from kit.progress import Progress, silent
 
 if TYPE_CHECKING:
-    from firmware.compiler.build import Build
+    from firmware.compiler.compiled import Compiled
     from firmware.compiler.graph import Graph
     from kit.device import Device, Unit
     from kit.heldout import HeldOut
@@ -80,7 +79,7 @@ class Cost:
         return self.unit == "nanoseconds" and self.origin == "emulated"
 
 
-def hear(build: Build, device: Device, test: HeldOut, progress: Progress = silent) -> Trial:
+def hear(build: Compiled, device: Device, test: HeldOut, progress: Progress = silent) -> Trial:
     """Send the held-out windows as int16 samples; the board computes features and outputs."""
     inputs = as_input(test.windows.values, build.window)
     if build.stream:
@@ -96,7 +95,7 @@ def hear(build: Build, device: Device, test: HeldOut, progress: Progress = silen
     )
 
 
-def _hear_hops(build: Build, device: Device, test: HeldOut, inputs: Array, progress: Progress) -> Trial:
+def _hear_hops(build: Compiled, device: Device, test: HeldOut, inputs: Array, progress: Progress) -> Trial:
     """Stream each window to a streaming model, from a fresh start; what it says at the end is compared."""
     from models.frontend import FrontEnd
 
@@ -113,7 +112,7 @@ def _hear_hops(build: Build, device: Device, test: HeldOut, inputs: Array, progr
     return Trial(test.window_names, inputs, None, np.stack(outputs), _wanted(build, inputs))
 
 
-def feed(build: Build, device: Device, inputs: Array, progress: Progress = silent) -> Trial:
+def feed(build: Compiled, device: Device, inputs: Array, progress: Progress = silent) -> Trial:
     """Send model inputs int8 (N, *input) as they are, for a model that came without clips."""
     outputs = []
     for done, one in enumerate(inputs):
@@ -126,12 +125,12 @@ def feed(build: Build, device: Device, inputs: Array, progress: Progress = silen
     return Trial(names, inputs, None, np.stack(outputs), _wanted(build, inputs))
 
 
-def _infer_hops(build: Build, device: Device, window: Array) -> Array:
+def _infer_hops(build: Compiled, device: Device, window: Array) -> Array:
     """Return what a streaming model says when it has taken a window hop by hop."""
     return [device.infer(one) for one in hops(build, window)][-1]
 
 
-def hops(build: Build, window: Array) -> list[Array]:
+def hops(build: Compiled, window: Array) -> list[Array]:
     """Return what the board's model takes one after the other: the hops of a window, or the window."""
     if build.stream is None:
         return [window]
@@ -142,7 +141,7 @@ def hops(build: Build, window: Array) -> list[Array]:
     return [signal[start : start + rows] for start in range(0, len(signal), rows)]
 
 
-def _wanted(build: Build, inputs: Array) -> Array:
+def _wanted(build: Compiled, inputs: Array) -> Array:
     """Return what the host's window model says: of a stream that goes on, the window's last rows."""
     outputs = on_host(build.window, inputs)
     if build.stream and build.stream["outputs"]:
@@ -246,7 +245,7 @@ def count(device: Device, trial: Trial, samples: Array | None, progress: Progres
 
 
 def record(
-    build: Build,
+    build: Compiled,
     device: Device,
     trial: Trial,
     cost: Cost,
@@ -262,8 +261,9 @@ def record(
     used = device.memory()
     ram = {**build.sizes["ram_bytes"], "stack_high_water": used.stack_high_water}
     timeless = cost.says_nothing
-    hz = build.board.clock_hz if cost.unit == "instructions" else clock.rate(cost.unit, build.board)
-    checked = None if cost.unit == "instructions" or cost.origin == "emulated" else clock.check(device, hz)
+    hz = clock.rate(cost.unit, build.board)
+    counted = cost.unit == "instructions" or cost.origin == "emulated"
+    checked = None if counted else clock.check(device, hz)
     timed = checked is not None and checked["right"]
     notes = [clock.complaint(checked, build.board, cost.unit)] if checked and not timed else []
     return {
@@ -343,7 +343,7 @@ def judged(record: Mapping[str, Any], metric: str, scores: Mapping[str, float | 
     return {**changed, metric: dict(scores), "origins": origins}
 
 
-def per_op(build: Build, cost: Cost) -> list[dict[str, Any]]:
+def per_op(build: Compiled, cost: Cost) -> list[dict[str, Any]]:
     """Return name, op, MACs and counts of every node that has code, in the order they run."""
     rows = []
     for node, spent in zip(build.sizes["ops"], cost.per_node, strict=True):
@@ -352,7 +352,7 @@ def per_op(build: Build, cost: Cost) -> list[dict[str, Any]]:
     return rows
 
 
-def memory_map(build: Build) -> dict[str, Any]:
+def memory_map(build: Compiled) -> dict[str, Any]:
     """Return who lives where in the arena while each node that has code runs."""
     from firmware.compiler.ops import OPS
 
@@ -365,36 +365,3 @@ def memory_map(build: Build) -> dict[str, Any]:
             if not OPS[node.op].alias
         ],
     }
-
-
-def figures(profile: Mapping[str, Any]) -> list[tuple[str, Any, str | None]]:
-    """Return name, value and origin of each single figure of a record."""
-    origins = profile["origins"]
-    unit = unit_of(profile)
-    rows: list[tuple[str, Any, str | None]] = []
-    if runs := profile["runs"]:
-        rows.append((f"{unit} of an inference", profile[unit], origins[unit]))
-        rows += [
-            (f"{unit}, {name} of {runs['count']} runs", runs[name], origins[unit]) for name in ("min", "max")
-        ]
-    if profile["frontend"]:
-        rows.append((f"{unit} of its features", profile["frontend"][unit], origins[unit]))
-    rows += per_second.figures(profile)
-    if profile["milliseconds"] is not None:
-        rows.append(("milliseconds", profile["milliseconds"], origins["milliseconds"]))
-    if spent := profile["energy"]:
-        words = f"microjoules of an inference, {spent['inferences']} by {spent['by']}"
-        rows.append((words, spent["joules_per_inference"] * 1e6, origins["energy"]))
-    if profile["clock"]["checked"]:
-        rows.append(("board's counter / host's time", profile["clock"]["checked"]["ratio"], "measured"))
-    for group, title in (("ram_bytes", "RAM"), ("flash_bytes", "flash")):
-        for name, value in profile[group].items():
-            origin = origins.get(f"{group}.{name}", origins[group])
-            rows.append((f"{title} bytes, {name.replace('_', ' ')}", value, origin))
-    metric = measure_of(profile)
-    for name, value in profile[metric.key].items():
-        if value is not None:
-            words = f"{metric.title.lower()}, {name.replace('_', ' ')}"
-            rows.append((words, value, origins[f"{metric.key}.{name}"]))
-    rows.append((f"mismatches in {profile['samples']} samples", profile["mismatches"], origins["mismatches"]))
-    return rows

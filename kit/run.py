@@ -16,7 +16,7 @@ from kit.outputs import write_npy
 from kit.progress import Progress, silent
 
 if TYPE_CHECKING:
-    from firmware.compiler.build import Build
+    from firmware.compiler.compiled import Compiled
     from firmware.compiler.graph import Quantisation, Tensor
     from kit.device import Device
 
@@ -135,7 +135,7 @@ class Given:
         return np.frombuffer(b"".join(parts), np.int8)
 
 
-def prepare(build: Build, sources: Sequence[Path]) -> Given:
+def prepare(build: Compiled, sources: Sequence[Path]) -> Given:
     """Return the inputs in the .npy `sources`, one an input, checked and quantised for the build's model.
 
     Raises:
@@ -158,7 +158,7 @@ def prepare(build: Build, sources: Sequence[Path]) -> Given:
 
 
 def run_inputs(
-    build: Build, device: Device, given: Given, targets: Sequence[Path], progress: Progress = silent
+    build: Compiled, device: Device, given: Given, targets: Sequence[Path], progress: Progress = silent
 ) -> dict[str, Any]:
     """Run every row on the board, write the outputs to `targets`, return the record that --json prints.
 
@@ -191,7 +191,7 @@ def run_inputs(
     }
 
 
-def check_targets(build: Build, targets: Sequence[Path]) -> None:
+def check_targets(build: Compiled, targets: Sequence[Path]) -> None:
     """Raise UserError unless there is one file for each output."""
     _one_each(build, "output", [build.graph.tensors[i] for i in build.graph.outputs], len(targets))
     if len(set(targets)) != len(targets):
@@ -206,7 +206,7 @@ def _columns(values: Sequence[Tensor], rows: Sequence[npt.NDArray[np.int8]]) -> 
     return [np.ascontiguousarray(part).view(value.dtype) for value, part in zip(values, parts, strict=True)]
 
 
-def _one_each(build: Build, kind: str, values: Sequence[Tensor], count: int) -> None:
+def _one_each(build: Compiled, kind: str, values: Sequence[Tensor], count: int) -> None:
     if len(values) != count:
         listed = ", ".join(f"{value.name!r} {value.dtype} {value.shape}" for value in values)
         raise UserError(

@@ -47,33 +47,41 @@ def find(name: str) -> Path:
 
 
 def built(name: str, board: str | None, progress: Progress = silent) -> Path:
-    """Return the build of `name`: a folder of `earkit compile`, or a model of the shelf for `board`.
+    """Return the build of `name`: a folder of `earkit compile`, or what is compiled now for `board`.
 
     What is compiled once is found again in the cache folder.
 
     Raises:
-        UserError: a model of the shelf without a board, or a board with a folder; no such name.
+        UserError: a model without a board, or a board with a build; no such name.
     """
-    from firmware.compiler import build as compiler
+    from kit import builds
 
     source = find(name)
-    if source.suffix != ".zip" or source.parent != SHELF:
+    if not _uncompiled(source):
         if board is not None:
             near = difflib.get_close_matches(name, names(), n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"those are: {', '.join(names()) or 'none yet'}"
-            raise UserError(f"{name}: --board is for a model that comes with the kit; {hint}")
+            hint = f"did you mean {near[0]!r}?" if near else f"the kit's are: {', '.join(names())}"
+            raise UserError(f"{name}: --board is for a bundle, a .tflite or a model of the kit; {hint}")
         return source
     if board is None:
-        raise UserError(
-            f"{name}: comes with the kit and is not compiled yet: say --board, such as virtual-m7"
-        )
-    digest = hashlib.sha256(source.read_bytes()).hexdigest()[:12]
-    out = cache.folder() / "builds" / f"{name}-{board}-{digest}"
+        raise UserError(f"{name}: is not compiled yet: say --board, such as virtual-m7")
+    digest = hashlib.sha256(_content(source)).hexdigest()[:12]
+    out = cache.folder() / "builds" / f"{source.absolute().name.removesuffix('.zip')}-{board}-{digest}"
     try:
-        compiler.load(out)
+        builds.load(out)
     except (UserError, OSError):  # not there, damaged, or of another release
         pipeline.compile(source, board, out, progress=progress)
     return out
+
+
+def _uncompiled(source: Path) -> bool:
+    """Tell a bundle or a .tflite from a build and from what is not there."""
+    return source.is_file() or ((source / bundle.MANIFEST).is_file() and not (source / "build.json").exists())
+
+
+def _content(source: Path) -> bytes:
+    """Return what tells one model from another: the file, or the manifest with the hashes of all others."""
+    return (source if source.is_file() else source / bundle.MANIFEST).read_bytes()
 
 
 def keep(made: Bundle, name: str, attribution: str) -> Path:

@@ -16,7 +16,7 @@ import tflite_writer
 from conftest import VIRTUAL, earkit
 
 from boards.errors import UserError
-from kit import heldout, measure, profile, reference, runs
+from kit import figures, heldout, measure, profile, reference, runs
 from kit.device import Device
 from quantize import bundle as bundles
 from quantize.speed import Facts
@@ -85,7 +85,7 @@ def test_accuracies_are_those_of_the_oracles(
 
 
 def test_every_figure_has_its_origin(profiled: tuple[dict[str, Any], Path]) -> None:
-    rows = profile.figures(profiled[0])
+    rows = figures.single(profiled[0])
     assert len(rows) > 10
     for name, value, origin in rows:
         assert value is not None, name

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import firmware
-from boards import Board, atomic
+from boards import Board, atomic, computers
 from boards import load as load_board
+from boards.errors import UserError
 from firmware.compiler import (
     dialects,
     emit,
@@ -134,6 +135,8 @@ def load(path: Path) -> Build:
     Raises:
         UserError: there is no build, it is damaged, or another release made it; the cure is to compile again.
     """
+    if (name := folder.board(path)) in computers.names():
+        raise UserError(f"{path} is a program for {name}, not firmware: compile for a microcontroller")
     record = folder.read(path, FILES)
     board = load_board(record["board"])
     model = (path / "model.tflite").read_bytes()

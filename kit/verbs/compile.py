@@ -1,4 +1,4 @@
-"""`earkit compile`: turn a bundle or an int8 .tflite into firmware for a board."""
+"""`earkit compile`: turn a bundle or an int8 .tflite into firmware or a program."""
 
 from __future__ import annotations
 
@@ -35,6 +35,7 @@ def add(parser: Parser) -> None:
 
 def run(args: Namespace) -> int:
     """Turn a bundle or an int8 .tflite into firmware."""
+    from boards import computers
     from kit import pipeline, shelf
 
     with shown() as progress:
@@ -53,8 +54,9 @@ def run(args: Namespace) -> int:
     _table(build.sizes)
     if build.stream:
         print(_streams(build.stream))
+    what = "program" if build.board.name in computers.names() else "firmware"
     board = f"{build.board.name}, {build.board.proven}"
-    print(f"{build.path}: firmware for {board}; next: earkit flash {build.path}")
+    print(f"{build.path}: {what} for {board}; next: earkit flash {build.path}")
     return 0
 
 

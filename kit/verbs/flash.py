@@ -1,4 +1,4 @@
-"""`earkit flash`: write the firmware to the board."""
+"""`earkit flash`: write the firmware to the board, or the program to the computer."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from kit import arguments, terminal
 from kit.arguments import Parser
 from kit.progress import shown
 
-ABOUT = "write the firmware to the board"
+ABOUT = "write the firmware to the board, or the program to the computer"
 EXAMPLE = "earkit flash build/model --port /dev/ttyACM0"
 
 
@@ -18,6 +18,9 @@ def add(parser: Parser) -> None:
     arguments.build(parser)
     parser.add_argument(
         "--method", metavar="NAME", help="flash by this method only (default: the board's, in their order)"
+    )
+    parser.add_argument(
+        "--service", action="store_true", help="on a computer: start it whenever the computer does"
     )
 
 
@@ -30,6 +33,7 @@ def run(args: Namespace) -> int:
             shelf.built(args.build, args.board, progress),
             port=args.port,
             method=args.method,
+            service=args.service,
             tell=lambda line: print(line, file=sys.stderr, flush=True),
             progress=progress,
         )
