@@ -79,12 +79,13 @@ def opened(path: Path) -> HostBoard:
     from firmware.compiler import build as compiler
     from firmware.compiler import compiled
     from firmware.compiler.plan import plan
+    from kit import builds
     from quantize import bundle as bundles
 
     if path.suffix == ".tflite":
         raise UserError(f"{path}: a bare .tflite has no labels and no front end: give a bundle")
     if (path / "build.json").exists():
-        made = compiler.load(path)
+        made = builds.load(path)
         about = _About(path, made.frontend, made.labels, made.task, made.stream)
         model, name = made.model, made.name
     else:
