@@ -232,8 +232,7 @@ def recording(
     progress: Progress = silent,
 ) -> dict[str, Any]:
     """Return false accepts per hour and misses of a build, a bundle or a model of the kit on a recording."""
-    from firmware.compiler import build
-    from kit import device, host_board, shelf
+    from kit import builds, device, host_board, shelf
     from kit import listen as host
 
     rules = Rules() if threshold is None else Rules(threshold=threshold)
@@ -241,7 +240,7 @@ def recording(
         here = host_board.opened(shelf.find(name))
         truth = read_events(events, here.meant.labels)
         return measured(here, here.meant, sound, truth, rules=rules, on="host int8", progress=progress)
-    made = build.load(shelf.built(name, board, progress))
+    made = builds.load(shelf.built(name, board, progress))
     meant = host.meaning(made)
     truth = read_events(events, meant.labels)
     with device.open(made, port, progress) as opened:
