@@ -27,6 +27,7 @@ PROGRAM = tuple(  # of an operating system, Linux
         "linux/start.c",
     )
 )
+PAGE = ROOT / "page.c"  # the ear of a web page
 MEMORY = ROOT / "memory.c"  # for gcc, whose runtime library has no memcpy
 
 

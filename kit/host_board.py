@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,14 +60,16 @@ class HostBoard:
             sound, rows = sound[len(made) * fe.hop :], rows[-self.rows :]
 
 
-@dataclass
-class _About:
+@dataclass(frozen=True)
+class About:
+    """What tells the meaning of the results of a model that runs without a board."""
+
     path: Path
     frontend: dict[str, Any] | None
     labels: tuple[str, ...]
     task: str | None
     stream: dict[str, Any] | None
-    graph: Graph = field(init=False)
+    graph: Graph
 
 
 def opened(path: Path) -> HostBoard:
@@ -86,14 +88,14 @@ def opened(path: Path) -> HostBoard:
         raise UserError(f"{path}: a bare .tflite has no labels and no front end: give a bundle")
     if (path / "build.json").exists():
         made = builds.load(path)
-        about = _About(path, made.frontend, made.labels, made.task, made.stream)
+        labels, task, streamed, fe = made.labels, made.task, made.stream, made.frontend
         model, name = made.model, made.name
     else:
         bundle = bundles.load(path)
-        about = _About(path, asdict(bundle.frontend), tuple(bundle.labels), bundle.task, None)
+        labels, task, streamed, fe = tuple(bundle.labels), bundle.task, None, asdict(bundle.frontend)
         model, name = bundle.model(), f"{bundle.family} {bundle.size}"
-    _, about.graph, _ = compiled.lower(model, name, "simd", about.stream["rows"] if about.stream else None)
-    meant, graph = listen.meaning(about), about.graph
+    _, graph, _ = compiled.lower(model, name, "simd", streamed["rows"] if streamed else None)
+    meant = listen.meaning(About(path, fe, labels, task, streamed, graph))
     with tempfile.TemporaryDirectory(prefix="earkit-") as folder:
         hosted = compiler.host_library(graph, plan(graph), Path(folder))
-    return HostBoard(hosted, meant, meant.hop_frames if about.stream else meant.fe.frames)
+    return HostBoard(hosted, meant, meant.hop_frames if streamed else meant.fe.frames)

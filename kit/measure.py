@@ -87,7 +87,12 @@ def bare(made: Compiled, board: Device, most: int | None, seed: int, progress: P
     trial = profile.feed(made, board, profile.trial_inputs(made.window, most, seed), progress)
     cost = profile.count(board, trial, None, progress)
     record = _with_op(made, board, trial, profile.record(made, board, trial, cost))
-    return Run(made.name, profile=record, memory=profile.memory_map(made), provenance=_provenance(made))
+    return Run(
+        made.name,
+        profile=record,
+        memory=profile.memory_map(made.graph, made.plan),
+        provenance=_provenance(made),
+    )
 
 
 def bundled(made: Compiled, board: Device, bundle: Bundle, test: Test, full: Full, progress: Progress) -> Run:
@@ -114,14 +119,14 @@ def bundled(made: Compiled, board: Device, bundle: Bundle, test: Test, full: Ful
             "data": test.record,
             "notes": [*record["notes"], *test.notes, *full.notes],
         },
-        memory=profile.memory_map(made),
+        memory=profile.memory_map(made.graph, made.plan),
         confusion=None
         if held.regression
         else {
             "labels": held.labels,
             "counts": evaluate.confusion(windows, trial.device, len(held.labels)),
         },
-        provenance={**_provenance(made), **_origin(bundle)},
+        provenance={**_provenance(made), **origin(bundle)},
     )
 
 
@@ -213,16 +218,17 @@ def _provenance(made: Compiled) -> dict[str, Any]:
     }
 
 
-def _origin(bundle: Bundle) -> dict[str, Any]:
-    origin = bundle.provenance
+def origin(bundle: Bundle) -> dict[str, Any]:
+    """Return where a bundle comes from, for `Run.provenance`."""
+    made = bundle.provenance
     return {
         "family": f"{bundle.family} {bundle.size}",
-        "data": origin.data,
-        "data SHA-256": origin.data_sha256,
-        "seed": origin.seed,
-        "teacher": origin.teacher,
-        "git revision": origin.git_revision,
-        "made": origin.created,
+        "data": made.data,
+        "data SHA-256": made.data_sha256,
+        "seed": made.seed,
+        "teacher": made.teacher,
+        "git revision": made.git_revision,
+        "made": made.created,
         "licence": bundle.licence,
-        **origin.versions,
+        **made.versions,
     }

@@ -19,6 +19,7 @@ from kit.progress import Progress, silent
 if TYPE_CHECKING:
     from firmware.compiler.compiled import Compiled
     from firmware.compiler.graph import Graph
+    from firmware.compiler.plan import Plan
     from kit.device import Device, Unit
     from kit.heldout import HeldOut
 
@@ -352,16 +353,16 @@ def per_op(build: Compiled, cost: Cost) -> list[dict[str, Any]]:
     return rows
 
 
-def memory_map(build: Compiled) -> dict[str, Any]:
+def memory_map(graph: Graph, planned: Plan) -> dict[str, Any]:
     """Return who lives where in the arena while each node that has code runs."""
     from firmware.compiler.ops import OPS
 
     return {
-        "arena_bytes": build.plan.arena,
-        "lower_bound_bytes": build.plan.lower_bound,
+        "arena_bytes": planned.arena,
+        "lower_bound_bytes": planned.lower_bound,
         "steps": [
             [{"tensor": name, "offset": offset, "bytes": size} for name, offset, size in step]
-            for node, step in zip(build.graph.nodes, build.plan.lifetimes, strict=True)
+            for node, step in zip(graph.nodes, planned.lifetimes, strict=True)
             if not OPS[node.op].alias
         ],
     }

@@ -69,6 +69,8 @@ def tiles(run: Run) -> Html:
                 f"{count:,}" + (f", {time:.3g} ms" if time is not None else ""),
             )
         )
+    if times := profile.get("latency"):
+        tiles.append(figures.latency(times))
     if told := profile.get("per_second"):
         tiles.append(_per_second(told))
     for key, label in (("ram_bytes", "RAM"), ("flash_bytes", "Flash")):

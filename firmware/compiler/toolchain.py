@@ -168,7 +168,7 @@ def host_library(
 
 
 def wasm_module(
-    source: Path,
+    sources: Sequence[Path],
     includes: Sequence[Path],
     out: Path,
     exports: Sequence[str],
@@ -176,9 +176,9 @@ def wasm_module(
     weights: Sequence[Path] = (),
     defines: Mapping[str, str] | None = None,
 ) -> None:
-    """Compile likewise to a wasm module: it imports nothing, and exports memory and the named symbols."""
+    """Compile sources to a wasm module: it imports nothing, and exports memory and the named symbols."""
     linked = ("-nostdlib", "-lcompiler_rt", "-Wl,--no-entry", *(f"-Wl,--export={name}" for name in exports))
-    inputs = (*_include_flags(includes), *_macros(defines), *map(str, (source, *weights)))
+    inputs = (*_include_flags(includes), *_macros(defines), *map(str, (*sources, *weights)))
     flags = (*WASM, *WARNINGS, "-O3", "-g0", "-ffreestanding", "-fno-sanitize=all")
     _run((*driver("zig"), *flags, *inputs, *linked, "-o", str(out)))
 

@@ -7,14 +7,16 @@ two words: where a value lies, and how many bytes it takes.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import firmware
 from firmware.compiler import emit, toolchain, weights
 from firmware.compiler.graph import Graph
 from firmware.compiler.plan import Plan
 
-EXPORTS = (
+EXPORTS: tuple[str, ...] = (
     "ear_model_init",
     "ear_model_reset",
     "ear_model_invoke",
@@ -22,24 +24,35 @@ EXPORTS = (
     "ear_inputs",
     "ear_outputs",
 )
+EAR = (
+    "ear_page",
+    *(f"ear_page_{name}" for name in ("start", "place", "took", "run", "judge", "end")),
+)
 
 
-def compile_module(graph: Graph, planned: Plan, folder: Path) -> Path:
+def compile_module(
+    graph: Graph, planned: Plan, folder: Path, frontend_tables: Mapping[str, Any] | None = None
+) -> Path:
     """Write model.c, model.h and model.wasm to `folder` and return the path of the module.
 
     Args:
         graph: after passes.run; lowered to "simd" for speed, or to "c".
         planned: the memory plan of this graph.
         folder: to write to.
+        frontend_tables: `models.frontend.tables(fe)`: puts the front end and the rules of events in it.
 
     Raises:
         UserError: the compiler is missing.
     """
-    source, module = folder / "model.c", folder / "model.wasm"
-    source.write_text(emit.emit(graph, planned), encoding="ascii")
-    (folder / "model.h").write_text(emit.header(graph, planned), encoding="ascii")
+    sources, exports, defines = [folder / "model.c"], EXPORTS, {}
+    sources[0].write_text(emit.emit(graph, planned, frontend_tables), encoding="ascii")
+    header = emit.header(graph, planned, frontend_tables=frontend_tables)
+    (folder / "model.h").write_text(header, encoding="ascii")
+    if frontend_tables is not None:
+        sources, exports, defines = [*sources, firmware.PAGE], (*EXPORTS, *EAR), {"EAR_MICROPHONE": "1"}
     apart = weights.write_apart(emit.constants(graph), folder, "wasm")
-    defines = weights.DEFINES if apart else {}
-    includes = (folder, firmware.ROOT)
-    toolchain.wasm_module(source, includes, module, EXPORTS, weights=apart, defines=defines)
+    if apart:
+        defines |= weights.DEFINES
+    module = folder / "model.wasm"
+    toolchain.wasm_module(sources, (folder, firmware.ROOT), module, exports, weights=apart, defines=defines)
     return module

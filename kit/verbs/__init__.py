@@ -13,6 +13,7 @@ NAMES = (
     "run",
     "flash",
     "listen",
+    "phone",
     "score",
     "profile",
     "serve",

@@ -1,0 +1,136 @@
+"""What a phone reports: checked, bounded, judged by the host, and drawn by the report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import earkit
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from phone_host import Phone, Served, offered, serving
+
+from boards.errors import UserError
+from kit import runs
+from kit.targets.phone import offer, results
+
+MODEL = "tiny_transformer-micro-esc10"
+
+
+@pytest.fixture(scope="module")
+def made() -> offer.Offer:
+    return offered(MODEL)
+
+
+@pytest.fixture
+def served(made: offer.Offer, tmp_path: Path) -> Iterator[Served]:
+    with serving(made, tmp_path / "run") as one:
+        yield one
+
+
+def report(made: offer.Offer, **changes: Any) -> dict[str, Any]:
+    """Return what the page sends when all is well."""
+    good = {
+        "build": made.about["build"],
+        "outputs": made.trial.host.ravel().tolist(),
+        "run_ms": [0.5, 0.25, 1.0, 0.75],
+        "frontend_ms": [],
+        "warm_up": 30,
+        "resolution_ms": 0.005,
+        "isolated": True,
+        "seconds": 1.5,
+        "cores": 8,
+        "memory": 1 << 20,
+    }
+    return good | changes
+
+
+def post(phone: Phone, content: object, **headers: str) -> tuple[int, str]:
+    body = content if isinstance(content, bytes) else json.dumps(content).encode()
+    origin = f"http://{phone.place.authority}"
+    answer, text = phone.ask("POST", "/results", body, **{"Origin": origin, **headers})
+    return answer.status, text.decode()
+
+
+def test_a_report_becomes_a_run(
+    served: Served, made: offer.Offer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    phone = served.phone()
+    outputs = made.trial.host.copy()
+    outputs[3, 1] ^= 1
+    status, text = post(phone, report(made, outputs=outputs.ravel().tolist()))
+    told = json.loads(text)
+    assert (status, told["mismatches"], told["samples"], told["run"]) == (200, 1, len(outputs), "run")
+    assert told["latency"]["p50"] == 0.625
+    folder = Path(served.lines[-1].split("earkit report ")[1])
+    profile = runs.load(folder).profile
+    assert profile is not None
+    assert (profile["origin"], profile["device"], profile["milliseconds"]) == ("measured", "a test", 0.625)
+    assert profile["instructions"] is profile["cycles"] is None
+    assert "no clips" in profile["notes"][0]
+    assert post(phone, report(made))[0] == 200  # a second test has a folder of its own
+    assert runs.load(folder.with_name("run-2")).profile["mismatches"] == 0  # type: ignore[index]
+    code, _, err = earkit(capsys, "report", folder, folder.with_name("run-2"), "-o", folder.parent / "r.html")
+    assert (code, err) == (0, [])
+    page = (folder.parent / "r.html").read_text()
+    assert "a test" in page
+    assert "0.625" in page
+
+
+BAD = [
+    (b"", "JSON"),
+    (b"\xff\xfe", "JSON"),
+    (b"[" * 5000, "JSON"),
+    (b"[]", "JSON"),
+    ({"build": "other"}, "another build"),
+    ({"outputs": [0]}, "1 outputs"),
+    ({"outputs": [300]}, "outputs"),
+    ({"run_ms": []}, "run_ms"),
+    ({"run_ms": [-1.0]}, "run_ms"),
+    ({"run_ms": [0.1] * 20_001}, "run_ms"),
+    ({"resolution_ms": 0}, "resolution_ms"),
+    ({"more": 1}, "more"),
+]
+
+
+@pytest.mark.parametrize(("change", "said"), BAD, ids=lambda value: str(value)[:20])
+def test_a_wrong_report_is_refused_in_one_line(made: offer.Offer, change: Any, said: str) -> None:
+    content = change if isinstance(change, bytes) else json.dumps(report(made, **change)).encode()
+    with pytest.raises(UserError, match=said) as error:
+        results.read(made, content)
+    assert "\n" not in str(error.value)
+
+
+@given(st.binary(max_size=300))
+@settings(max_examples=200, deadline=None)
+def test_no_bytes_break_the_reader(made: offer.Offer, text: bytes) -> None:
+    with pytest.raises(UserError):
+        results.read(made, text)
+
+
+def test_reports_are_bounded_and_come_from_the_page(served: Served, made: offer.Offer) -> None:
+    phone = served.phone()
+    assert post(phone, report(made), Origin="https://evil.example")[0] == 403
+    assert post(served.phone(joined=False), report(made))[0] == 403
+    assert post(phone, b"x", Content_Length=str(results.most_bytes(made) + 1))[0] == 413
+    assert post(phone, b"x", Content_Length="-1")[0] == 413
+    assert post(phone, b"x", Content_Length="1" * 100)[0] == 413
+    assert post(phone, b"x")[0] == 400
+    largest = report(made, run_ms=[1234.5678] * 20_000, frontend_ms=[1234.5678] * 20_000)
+    assert post(phone, largest)[0] == 200
+
+
+def test_outputs_stay_what_they_are_for_the_report(made: offer.Offer) -> None:
+    assert made.trial.host.dtype == np.int8
+    assert results.latency([1.0, 2.0, 3.0]) == {
+        "p50": 2.0,
+        "p90": 2.8,
+        "p95": 2.9,
+        "p99": 2.98,
+        "max": 3.0,
+        "count": 3,
+    }
