@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     Runs = Build | Program
 
 Int8 = npt.NDArray[np.int8]
+Chunks = Iterable[npt.NDArray[np.int16] | int]
 Progress = Callable[[str, int, int], None]
 Unit = Literal["instructions", "cycles", "nanoseconds"]
 
@@ -194,15 +195,8 @@ class Device:
             raise UserError(
                 f"{self.wire.name} needs {needed} samples for one input, got {samples.size}: use more"
             )
-        (result,) = self._stream([samples[:needed]], info.frames, features_only=True)
+        (result,) = self.stream([samples[:needed]], info.frames, features_only=True)
         return result.output.reshape(info.frames, info.features)
-
-    def stream(self, chunks: Iterable[npt.NDArray[np.int16] | int], hop_frames: int) -> Iterator[Result]:
-        """Send int16 samples at the model's rate; once the input is full, yield a result each `hop_frames`.
-
-        An int among the chunks stands for that many samples which were lost before they got here.
-        """
-        return self._stream(chunks, hop_frames, features_only=False)
 
     def memory(self) -> MemoryUse:
         """Return how much RAM the firmware has used so far, and whether the guards around it are whole."""
@@ -279,9 +273,12 @@ class Device:
         """Return a count of the board's in the unit that its info has."""
         return round(count * self._instructions)
 
-    def _stream(
-        self, chunks: Iterable[npt.NDArray[np.int16] | int], hop_frames: int, *, features_only: bool
-    ) -> Iterator[Result]:
+    def stream(self, chunks: Chunks, hop_frames: int, *, features_only: bool = False) -> Iterator[Result]:
+        """Send int16 samples at the model's rate; once the input is full, yield a result each `hop_frames`.
+
+        An int among the chunks stands for that many samples which were lost before they got here. With
+        `features_only` the model does not run: its inputs come back instead of its outputs.
+        """
         self._front_end()
         if hop_frames < 1:
             raise UserError(f"hop of {hop_frames} frames: needs at least 1")

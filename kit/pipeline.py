@@ -216,14 +216,14 @@ def flash(
     *,
     port: str | None = None,
     method: str | None = None,
-    service: bool = False,
+    service: str | None = None,
     tell: Callable[[str], None] = lambda _: None,
     progress: Progress = silent,
 ) -> dict[str, Any]:
     """Write the firmware to the board by one of its methods, or by `method`, and see it answer.
 
-    On a computer `service` starts the program whenever the computer does. `tell` hears what is tried, and why
-    it failed.
+    On a computer `service` lets it listen whenever that runs, with these options of its runner. `tell` hears
+    what is tried, and why it failed.
     """
     from firmware.compiler.build import Build
     from kit import builds, device, targets
@@ -234,7 +234,7 @@ def flash(
         if method is not None:
             raise UserError(f"{made.board.name} is a computer: --method {method} is for microcontrollers")
         return targets.flash(made, port, tell, progress, service=service)
-    if service:
+    if service is not None:
         raise UserError(f"{made.board.name} starts its firmware by itself: leave --service out")
     done = methods.flash(made, port, progress, method=method, tell=tell)
     with device.open(made, done.port, progress) as board:
@@ -303,7 +303,7 @@ def profile(
     full = measure.full_size(bundle, test, against, progress)
     with device.open(made, port, progress) as board:
         run = measure.bundled(made, board, bundle, test, full, progress)
-    return run if isinstance(made, Build) else targets.measured(made, run, port, progress)
+    return run if isinstance(made, Build) else targets.measured(made, run, port, progress, test)
 
 
 def listen(

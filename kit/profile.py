@@ -110,7 +110,7 @@ def _hear_hops(build: Compiled, device: Device, test: HeldOut, inputs: Array, pr
         *_, last = device.stream([np.concatenate([silence, samples])], hop_frames=rows)
         outputs.append(last.output)
     progress("profile on the board", len(inputs), len(inputs))
-    return Trial(test.window_names, inputs, None, np.stack(outputs), _wanted(build, inputs))
+    return Trial(test.window_names, inputs, None, np.stack(outputs), wanted(build, inputs))
 
 
 def feed(build: Compiled, device: Device, inputs: Array, progress: Progress = silent) -> Trial:
@@ -123,7 +123,7 @@ def feed(build: Compiled, device: Device, inputs: Array, progress: Progress = si
         outputs.append(_infer_hops(build, device, one) if build.stream else device.infer(one))
     progress("profile on the board", len(inputs), len(inputs))
     names = [f"input {row}" for row in range(len(inputs))]
-    return Trial(names, inputs, None, np.stack(outputs), _wanted(build, inputs))
+    return Trial(names, inputs, None, np.stack(outputs), wanted(build, inputs))
 
 
 def _infer_hops(build: Compiled, device: Device, window: Array) -> Array:
@@ -142,7 +142,7 @@ def hops(build: Compiled, window: Array) -> list[Array]:
     return [signal[start : start + rows] for start in range(0, len(signal), rows)]
 
 
-def _wanted(build: Compiled, inputs: Array) -> Array:
+def wanted(build: Compiled, inputs: Array) -> Array:
     """Return what the host's window model says: of a stream that goes on, the window's last rows."""
     outputs = on_host(build.window, inputs)
     if build.stream and build.stream["outputs"]:

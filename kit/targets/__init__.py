@@ -1,9 +1,10 @@
 """Computers: how a program gets there and is talked to; one module here for each kind that runs programs.
 
 A module `kit.targets.<kind>` has
-    flash(made, port, tell, progress, service) -> what `flash --json` prints: puts it there, sees it answer
+    flash(made, port, tell, progress, service) -> what `flash --json` prints: puts it there, sees it answer;
+        service: None, or how it listens whenever the computer runs, as options of its runner
     connect(made, port) -> the Device that runs it there
-    measured(made, run, port, progress) -> the run with what only such a computer tells: engines, clocks, heat
+    measured(made, run, port, progress, test) -> the run with what only such a computer tells: engines, heat
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from kit.progress import Progress, silent
 if TYPE_CHECKING:
     from firmware.compiler.program import Program
     from kit.device import Device
+    from kit.measure import Test
     from kit.records import Run
 
 LOCAL = "local"  # the port that is this machine
@@ -31,9 +33,9 @@ def flash(
     tell: Callable[[str], None] = lambda _: None,
     progress: Progress = silent,
     *,
-    service: bool = False,
+    service: str | None = None,
 ) -> dict[str, Any]:
-    """Put a program on its computer and see it answer; `service` starts it there whenever the computer does.
+    """Put a program on its computer and see it answer; `service`: how it listens from then on.
 
     Raises:
         UserError: no port, the computer cannot be reached or refuses, or this machine needs no flashing.
@@ -56,11 +58,13 @@ def connect(made: Program, port: str | None) -> Device:
     return device
 
 
-def measured(made: Program, run: Run, port: str | None, progress: Progress = silent) -> Run:
-    """Return the run of a profile with what only this kind of computer can tell."""
+def measured(
+    made: Program, run: Run, port: str | None, progress: Progress = silent, test: Test | None = None
+) -> Run:
+    """Return the run of a profile (on the clips of `test`) with what only this kind of computer can tell."""
     if port == LOCAL:
         return run
-    told: Run = _kind(made, port).measured(made, run, port, progress)
+    told: Run = _kind(made, port).measured(made, run, port, progress, test)
     return told
 
 

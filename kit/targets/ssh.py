@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from boards.errors import UserError
+from kit.pipe_wire import PipeWire
 from kit.targets import ssh_errors
 
 CONNECT = 10  # seconds for the TCP connection and the greeting
@@ -215,6 +216,24 @@ class Remote:
             "ControlPersist": "no",
         }
         return [self._program, "-T", *(part for key in options for part in ("-o", f"{key}={options[key]}"))]
+
+
+class RemoteWire(PipeWire):
+    """A program on the machine that speaks the link, as a wire; closing it closes `remote` as well."""
+
+    def __init__(self, remote: Remote, command: str) -> None:
+        self._remote = remote
+        super().__init__(remote.arguments(command), remote.host, self._explained)
+
+    def close(self) -> None:
+        """Let the program end, and hang up."""
+        super().close()
+        self._remote.close()
+
+    def _explained(self, code: int, said: str) -> str:
+        if code == ssh_errors.OWN:
+            return ssh_errors.lost(self.name, said)
+        return ssh_errors.failed(self.name, "the program", code, said)
 
 
 def _add(tar: tarfile.TarFile, name: str, content: bytes | Path) -> None:

@@ -20,7 +20,13 @@ def add(parser: Parser) -> None:
         "--method", metavar="NAME", help="flash by this method only (default: the board's, in their order)"
     )
     parser.add_argument(
-        "--service", action="store_true", help="on a computer: start it whenever the computer does"
+        "--service", action="store_true", help="on a computer: listen whenever the computer runs"
+    )
+    parser.add_argument(
+        "--listening",
+        metavar="OPTIONS",
+        default="--source mic",
+        help="of the service, as '--source plughw:1 --mqtt mqtt://HOST/TOPIC --websocket 0.0.0.0:8765'",
     )
 
 
@@ -33,7 +39,7 @@ def run(args: Namespace) -> int:
             shelf.built(args.build, args.board, progress),
             port=args.port,
             method=args.method,
-            service=args.service,
+            service=args.listening if args.service else None,
             tell=lambda line: print(line, file=sys.stderr, flush=True),
             progress=progress,
         )
