@@ -134,7 +134,7 @@ def test_versions_are_numbers() -> None:
 
 
 def test_flags_are_those_of_the_version() -> None:
-    job = {"int8": True, "input": "features"}
+    job = {"int8": True, "input": "features", "shape": [49, 40], "open": False}
     assert trtexec.building((8, 5, 2), job) == [
         "--onnx=model.onnx",
         "--saveEngine=model.engine.part",
@@ -146,10 +146,21 @@ def test_flags_are_those_of_the_version() -> None:
     assert trtexec.building((10, 3, 0), {**job, "int8": False})[2:] == ["--skipInference", "--fp16"]
     for release in ((11, 0, 0), (11, 4, 1), (12, 0, 0)):
         assert trtexec.building(release, job)[2:] == ["--skipInference", "--stronglyTyped"]
-        assert "--includeDataTransfers" in trtexec.measuring(release)
-        assert not {"--useSpinWait", "--useCudaGraph"} & set(trtexec.measuring(release))  # it always does
-    assert {"--useSpinWait", "--useCudaGraph", "--separateProfileRun"} <= set(trtexec.measuring((10, 3, 0)))
+        assert "--includeDataTransfers" in trtexec.measuring(release, job)
+        assert not {"--useSpinWait", "--useCudaGraph"} & set(
+            trtexec.measuring(release, job)
+        )  # it always does
+    assert {"--useSpinWait", "--useCudaGraph", "--separateProfileRun"} <= set(
+        trtexec.measuring((10, 3, 0), job)
+    )
     assert "--loadInputs=features:input3.bin" in trtexec.answering((10, 3, 0), job, 3)
+    for arguments in (
+        trtexec.building((10, 3, 0), {**job, "open": True}),
+        trtexec.answering((10, 3, 0), {**job, "open": True}, 0),
+        trtexec.measuring((10, 3, 0), {**job, "open": True}),
+    ):
+        assert "--shapes=features:1x49x40" in arguments
+    assert not any("--shapes" in one for one in trtexec.measuring((10, 3, 0), job))  # it would be refused
 
 
 def test_outputs_are_read_and_compared_as_numpy_does() -> None:

@@ -27,7 +27,7 @@ BASE = ".local/share/earkit"  # in the home folder there
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 FILE = re.compile(r"(?!/)(?!(.*/)?\.\.(/|$))[^\s\\]+")  # within its release, and read back by scripts
 SPARE = 16 << 20  # bytes that stay free
-HEALTH = 300.0  # seconds that a health check may take
+HEALTH = 300.0  # seconds that a health check or a start may take
 DIGITS = 16  # of a release's name
 
 _BEGIN = 'set -e; umask 077; cd "$HOME/.local/share/earkit"'
@@ -93,6 +93,7 @@ def deploy(
     health: str,
     *,
     start: str = "true",
+    patience: float = HEALTH,
     progress: Progress = silent,
 ) -> Deployed:
     """Let `files` be the release of `name` that runs, once `health` has passed in its folder.
@@ -103,6 +104,7 @@ def deploy(
         files: what it consists of, names with folders in front.
         health: a command for `sh`, run in the new release before it is switched to.
         start: one that starts what `current` holds; when it fails, the old release comes back.
+        patience: seconds that the health check may take.
         progress: hears of bytes sent.
 
     Raises:
@@ -122,7 +124,7 @@ def deploy(
         if before != digest:
             remote.check(_filled(_BUILD, name, digest), listed.encode(), 600.0)
         there = f"{place}/releases/{digest}"
-        _examine(remote, name, digest, health, before)
+        _examine(remote, name, digest, health, patience, before)
         _switch(remote, name, digest, before, start)
         keep = "|".join(dict.fromkeys((digest, before or digest)))
         remote.check(_filled(_CLEAN, name).replace("KEEP", keep))
@@ -176,10 +178,12 @@ def _send(remote: Remote, content: Mapping[str, bytes | Path], progress: Progres
     return len(missing), total
 
 
-def _examine(remote: Remote, name: str, digest: str, health: str, before: str | None) -> None:
+def _examine(
+    remote: Remote, name: str, digest: str, health: str, patience: float, before: str | None
+) -> None:
     """Run the health check of a release; UserError if it fails, and unless it runs already it goes."""
     command = f'cd "$HOME/{folder(name)}/releases/{digest}"\n{health}'
-    done = remote.run(command, timeout=HEALTH)
+    done = remote.run(command, timeout=patience)
     if done.rc == 0:
         return
     if before != digest:

@@ -48,6 +48,7 @@ CURES = (
     ("unknown option", "this earkit does not know its flags; report it with the version"),
     ("memory", "close other programs there, or add swap"),
     ("no space", "free some space there"),
+    ("serializ", "TensorRT was changed since the engine was built: `earkit flash` again"),
     ("cuda", "does `nvidia-smi` or `tegrastats` see the GPU there, and may this user use it (group video)?"),
     ("pars", "it has no layer for an op of this model"),
 )
@@ -124,27 +125,28 @@ def precision(release: Version, int8: bool) -> list[str]:
 def building(release: Version, job: Json) -> list[str]:
     """Return the arguments that build the engine of `job`."""
     only = "--skipInference" if release >= (8, 6) else "--buildOnly"
-    return ["--onnx=model.onnx", f"--saveEngine={ENGINE}.part", only, *precision(release, job["int8"])]
+    chosen = [*_shape(job), *precision(release, job["int8"])]
+    return ["--onnx=model.onnx", f"--saveEngine={ENGINE}.part", only, *chosen]
 
 
 def answering(release: Version, job: Json, index: int) -> list[str]:
     """Return the arguments that let the engine answer input `index` once."""
     files = [f"--loadInputs={job['input']}:input{index}.bin", f"--exportOutput=output{index}.json"]
-    return [
-        f"--loadEngine={ENGINE}",
-        *files,
-        "--iterations=1",
-        "--warmUp=0",
-        "--duration=0",
-        *_copies(release),
-    ]
+    once = ["--iterations=1", "--warmUp=0", "--duration=0"]
+    return [f"--loadEngine={ENGINE}", *_shape(job), *files, *once, *_copies(release)]
 
 
-def measuring(release: Version) -> list[str]:
+def measuring(release: Version, job: Json) -> list[str]:
     """Return the arguments that time the engine, copies to and from the GPU among it, then its layers."""
     ran = [f"--warmUp={WARM_UP_MS}", f"--duration={SECONDS}", f"--iterations={FEWEST}", "--avgRuns=100"]
     own = [] if release >= (11,) else ["--useSpinWait", "--useCudaGraph", "--separateProfileRun"]
-    return [f"--loadEngine={ENGINE}", *ran, "--exportProfile=layers.json", *own, *_copies(release)]
+    own += ["--exportProfile=layers.json", *_copies(release)]
+    return [f"--loadEngine={ENGINE}", *_shape(job), *ran, *own]
+
+
+def _shape(job: Json) -> list[str]:
+    """Return the shape of a model that leaves it open; to others trtexec takes none."""
+    return [f"--shapes={job['input']}:1x{'x'.join(map(str, job['shape']))}"] if job["open"] else []
 
 
 def _copies(release: Version) -> list[str]:
@@ -267,7 +269,7 @@ def _first(row: Sequence[float]) -> int:
     return max(range(len(row)), key=row.__getitem__)
 
 
-def measure(_job: Json) -> Json:
+def measure(job: Json) -> Json:
     """Return the logs of a measurement: trtexec's, its layers, what the device said of itself meanwhile."""
     program = find()
     release = release_of(program)
@@ -276,7 +278,7 @@ def measure(_job: Json) -> Json:
     open(stats, "wb").close()
     watcher = _watching(stats)
     try:
-        log = run(program, measuring(release), RUN_S)
+        log = run(program, measuring(release, job), RUN_S)
     finally:
         if watcher is not None:
             watcher.terminate()
