@@ -57,12 +57,12 @@ def _rows(profile: Record, full: Record) -> Iterator[Row]:
     mine, its = scores.get("device"), scores.get("full")
     apart = None if mine is None or its is None else its - mine
     yield Row(measure.title.lower(), mine, its, apart, _if(mine, counted), _if(its, MEASURED))
-    time, its_time = profile.get("milliseconds"), full.get("milliseconds")
-    yield _divided("milliseconds of an inference", time, its_time, origins.get("milliseconds"), MEASURED)
-    rate = profile.get("inferences_per_second") or (1000 / time if time else None)
-    yield _divided(
-        "inferences a second", rate, full.get("windows_per_second"), origins.get("milliseconds"), MEASURED
-    )
+    engine = profile.get("tensorrt") or {}
+    timed = engine.get("origin") or origins.get("milliseconds")
+    time, its_time = engine.get("milliseconds") or profile.get("milliseconds"), full.get("milliseconds")
+    yield _divided("milliseconds of an inference", time, its_time, timed, MEASURED)
+    rate = engine.get("inferences_per_second") or (1000 / time if time else None)
+    yield _divided("inferences a second", rate, full.get("windows_per_second"), timed, MEASURED)
     memory = full.get("memory") or {}
     most = memory.get("gpu_bytes") or memory.get("host_bytes")
     ram = figures.total_of(profile.get("ram_bytes")) if profile.get("ram_bytes") else None

@@ -173,7 +173,7 @@ def full_size(bundle: Bundle, test: Test, against: str, progress: Progress) -> F
         count = outputs.shape[1]
         raise UserError(f"{against}: gives {count} outputs, the bundle has {len(bundle.labels)} labels")
     progress("time the reference", 0, 1)
-    where = {"name": model.name, **reference.timed(model, x)}
+    where = {"name": model.name, "file": against, **reference.timed(model, x)}
     progress("time the reference", 1, 1)
     return Full(test.clips.score(outputs), where)
 

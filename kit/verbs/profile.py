@@ -93,13 +93,16 @@ def _energy(args: Namespace) -> dict[str, Any] | None:
 
 def tables(record: Mapping[str, Any]) -> None:
     """Print a profile: the work of each node, the figures, and what is to be said about them."""
-    from kit import beside
+    from kit import beside, engine
     from kit.figures import single, unit_of
 
     unit = unit_of(record)
     rows = [(row["name"], row["op"], row["macs"], row[unit], _per_mac(row, unit)) for row in record["per_op"]]
     terminal.table(("node", "op", "MACs", unit, f"{unit} per MAC"), rows)
     terminal.table(("figure", "value", "origin"), single(record))
+    if found := engine.rows(record):
+        terminal.table(engine.HEAD, found)
+        print(engine.words(record))
     if compared := beside.table(record):
         terminal.table(beside.HEAD, compared)
         full = record["reference"]
