@@ -63,14 +63,6 @@ def counted(profile: Mapping[str, Any]) -> tuple[str, int | None]:
     return unit.capitalize(), None if profile.get(unit) is None else int(profile[unit])
 
 
-def latency(times: Mapping[str, Any]) -> tuple[str, str, str]:
-    """Return title, median and percentiles of measured times in milliseconds."""
-    spread = ", ".join(
-        f"{name} {times[key]:.3g}" for key, name in (("p95", "95 %"), ("p99", "99 %"), ("max", "most"))
-    )
-    return f"Time of {times['of']}", f"{times['p50']:.3g} ms", f"median of {times['count']:,}; {spread} ms"
-
-
 def total_of(value: object) -> int | None:
     """Return the bytes of a number or of a mapping with a total; None for neither."""
     if isinstance(value, Mapping):

@@ -8,7 +8,7 @@ from string import Template
 
 from boards import atomic
 from boards.errors import UserError
-from kit import beside, engine, figures, sections
+from kit import beside, engine, figures, latency, sections
 from kit.markup import Html, join, tag
 from kit.records import Detection, Listening, Record, Run
 
@@ -60,7 +60,7 @@ def _run(run: Run, index: int) -> Html:
     parts = [
         sections.tiles(run),
         tag("div", sections.stages(run), sections.against(run), class_="pair"),
-        tag("div", sections.confusion(run), sections.ops(run), class_="pair"),
+        tag("div", sections.confusion(run), latency.drawn(run) or sections.ops(run), class_="pair"),
         beside.drawn(run),
         engine.drawn(run),
         sections.memory(run),

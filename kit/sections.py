@@ -69,8 +69,8 @@ def tiles(run: Run) -> Html:
                 f"{count:,}" + (f", {time:.3g} ms" if time is not None else ""),
             )
         )
-    if times := profile.get("latency"):
-        tiles.append(figures.latency(times))
+    if (times := profile.get("latency")) and count is None:
+        tiles.append((f"Time of {times['of']}", f"{times['median']:.3g} ms", f"median of {times['count']:,}"))
     if told := profile.get("per_second"):
         tiles.append(_per_second(told))
     for key, label in (("ram_bytes", "RAM"), ("flash_bytes", "Flash")):

@@ -140,6 +140,7 @@ def _about(
         "fraction": frontend.FRACTION,
         "rows": rows or fe.frames,
         "hop_frames": meant.hop_frames,
+        "averaged": averaged,
         "rules": [word % 2**32 for word in ears.words(meant, USUAL)],
         "output": {"scale": meant.scale, "zero_point": meant.zero_point},
         "test": {**kind, "bytes": trial.inputs[0].nbytes},

@@ -13,14 +13,11 @@ from boards.errors import UserError
 from kit import measure, profile
 from kit.progress import silent
 from kit.records import Run
-from quantize import evaluate
+from quantize import evaluate, speed
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from kit.targets.phone.offer import Offer
 
-PERCENTILES = (50, 90, 95, 99)
 MOST_TIMES = 20_000  # of one kind
 NUMBER_BYTES = 24  # of one in JSON, at most
 Milliseconds = Annotated[float, Field(ge=0, le=3_600_000)]
@@ -98,7 +95,8 @@ def judge(offer: Offer, report: Report, agent: str) -> Run:
 
 def _record(offer: Offer, report: Report, agent: str, device: npt.NDArray[np.int8]) -> dict[str, Any]:
     """Return profile.json: of a browser there are times, and neither instructions nor cycles."""
-    trial, times = offer.trial, latency(report.run_ms)
+    trial, times = offer.trial, speed.summary(report.run_ms)
+    front = speed.summary(report.frontend_ms) if report.frontend_ms else None
     wrong = (device != trial.host).any(axis=1)
     scores: dict[str, float | None] = dict.fromkeys(("device", "host_int8", "host_float", "full"))
     full = measure.Full(None, None)
@@ -122,14 +120,14 @@ def _record(offer: Offer, report: Report, agent: str, device: npt.NDArray[np.int
         "origin": "measured",
         "instructions": None,
         "cycles": None,
-        "milliseconds": times["p50"],
+        "milliseconds": times["median"],
         "latency": {
             **times,
             "of": "a run of the model" if offer.stream is None else "a hop of the stream",
             "warm_up": report.warm_up,
             "resolution_ms": report.resolution_ms,
         },
-        "frontend": {"milliseconds": latency(report.frontend_ms)["p50"]} if report.frontend_ms else None,
+        "frontend": {"milliseconds": front["median"]} if front else None,
         "per_second": None,
         "per_op": [],
         "ram_bytes": {"arena": offer.plan.arena, "state": offer.plan.state, "total": report.memory},
@@ -146,13 +144,6 @@ def _record(offer: Offer, report: Report, agent: str, device: npt.NDArray[np.int
         "notes": [*trial.notes, *full.notes],
     }
     return profile.judged(record, offer.bundle.evaluation()["metric"], scores)
-
-
-def latency(times: Sequence[float]) -> dict[str, Any]:
-    """Return percentiles of times in milliseconds, the largest, and how many there were."""
-    ranks = np.percentile(np.asarray(times), PERCENTILES)
-    made = {f"p{rank}": round(float(value), 4) for rank, value in zip(PERCENTILES, ranks, strict=True)}
-    return {**made, "max": max(times), "count": len(times)}
 
 
 def summary(run: Run, where: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kit import runs
+from kit import latency, runs
 from kit.listen import interruptible
 from kit.targets.phone import results, server
 from kit.targets.phone.address import Address, certificate
@@ -94,9 +94,8 @@ def line(summary: dict[str, Any]) -> str:
     if "ccc" in summary and scores.get("device") is not None:
         right = f"concordance {scores['device']:.3f}, "
     return (
-        f"{summary['samples']} inputs: {right}{summary['mismatches']} differ from the host; {times['of']}: "
-        f"median {times['p50']:.3f} ms, 95 % {times['p95']:.3f} ms, 99 % {times['p99']:.3f} ms (measured); "
-        f"next: earkit report {summary['run']}"
+        f"{summary['samples']} inputs: {right}{summary['mismatches']} differ from the host; "
+        f"{latency.words(times)}; next: earkit report {summary['run']}"
     )
 
 

@@ -193,7 +193,7 @@ function result({ samples, mismatches, latency, accuracy, ccc, run }) {
   const pairs = [
     ...(right === null ? [] : [[accuracy ? "Rightly named" : "Concordance", right]]),
     ["Differ from the computer", `${mismatches} of ${samples}`],
-    ...[["p50", "Median"], ["p95", "95 %"], ["p99", "99 %"]].map(([key, name]) => [`${name}, ${latency.of}`, milliseconds(latency[key])]),
+    ...[["median", "Median"], ["p95", "95 %"], ["p99", "99 %"]].map(([key, name]) => [`${name}, ${latency.of}`, milliseconds(latency[key])]),
     ["Longest", milliseconds(latency.max)],
   ];
   const list = at("tested");

@@ -41,6 +41,7 @@ function listen(port, rate) {
   microphone = port;
   let heard = 0; // of the microphone's samples
   let last = null; // result
+  let recent = []; // results of a regression, which are averaged as kit/detect.py does
   ear.start();
   port.onmessage = ({ data: { block, lost } }) => {
     const rows = [];
@@ -59,7 +60,8 @@ function listen(port, rate) {
         const found = ear.judge();
         if (!found) return;
         if (!about.values) events.push(...found.map(inSeconds));
-        last = about.values ? ear.values() : ear.believed();
+        recent = [...recent, ear.values()].slice(-about.averaged);
+        last = about.values ? recent[0].map((_, i) => recent.reduce((sum, row) => sum + row[i], 0) / recent.length) : ear.believed();
       },
     );
     heard += block.length + lost;
