@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -92,11 +92,6 @@ def write(out: Path, files: Mapping[str, str | bytes], record: Mapping[str, obje
         for path, content in {**files, RECORD: text}.items():
             (made / path).parent.mkdir(parents=True, exist_ok=True)
             (made / path).write_bytes(content if isinstance(content, bytes) else content.encode())
-
-
-def templates(folder: Path) -> Sequence[Path]:
-    """Return the template files under `folder`, sorted."""
-    return sorted(path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
 
 
 def _literal(label: str) -> str:

@@ -146,14 +146,20 @@ def export(
 ) -> dict[str, Any]:
     """Write a bundle, or an int8 .tflite, as C sources to the folder `out`; return what was written.
 
-    `form` is one of firmware.compiler.export.FORMS, or coreml, which takes neither board nor hop.
+    `form` is one of firmware.compiler.export.FORMS, android (no board), or coreml (no board, no hop).
     `board` picks the kernels of its core; else portable C.
     """
+    if form in ("android", "coreml") and board is not None:
+        raise UserError(f"--as {form} is for any phone: leave --board out")
+    if form == "android":
+        from kit.android import project
+
+        return project.export(source, out, hop)
     if form == "coreml":
         from kit.coreml import package
 
-        if board is not None or hop is not None:
-            raise UserError("--as coreml takes neither --board nor --hop: leave them out")
+        if hop is not None:
+            raise UserError("--as coreml takes the window's model: leave --hop out")
         return package.export(source, out)
     from firmware.compiler import compiled, export, toolchain
     from firmware.compiler.graph import Graph

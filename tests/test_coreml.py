@@ -168,7 +168,7 @@ def test_what_has_no_counterpart_is_named(
     [
         (["-o", "x.zip"], "is named NAME.mlpackage"),
         (["-o", "taken.mlpackage"], "exists and is no Core ML package"),
-        (["-o", "m.mlpackage", "--board", "virtual-m4"], "neither --board nor --hop"),
+        (["-o", "m.mlpackage", "--board", "virtual-m4"], "leave --board out"),
         (["-o", "beside.mlpackage"], "exists and is not an export"),
     ],
 )

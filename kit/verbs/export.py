@@ -1,4 +1,4 @@
-"""`earkit export`: write a model as C that builds alone, as a project of others, or as a Core ML package."""
+"""`earkit export`: write a model as C that builds alone, or as a project for others and for phones."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from kit import arguments, terminal
 from kit.arguments import Parser
 
-ABOUT = "write a model as C that builds alone, a CMake, Arduino or Zephyr project, or for Core ML"
+ABOUT = "write a model as C that builds alone, or as a CMake, Arduino, Zephyr, Android or Core ML project"
 EXAMPLE = "earkit export model.tflite --as cmake --board virtual-m4 -o model-c"
 
 
@@ -18,7 +18,7 @@ def add(parser: Parser) -> None:
         "model", type=arguments.path, metavar="MODEL", help="a bundle, or an int8 .tflite of your own"
     )
     parser.add_argument(
-        "--as", dest="form", required=True, choices=("c", "cmake", "arduino", "zephyr", "coreml")
+        "--as", dest="form", required=True, choices=("c", "cmake", "arduino", "zephyr", "android", "coreml")
     )
     parser.add_argument("--board", help="kernels for its core; default: portable C")
     arguments.hop(parser)
@@ -36,6 +36,9 @@ def run(args: Namespace) -> int:
     record = pipeline.export(Path(args.model), args.form, out, board=args.board, hop=args.hop)
     if args.json:
         terminal.json_object({"export": str(out), **record})
+    elif args.form == "android":
+        print(f"{out}: {len(record['files'])} files; an Android Studio project with two engines")
+        print(record["note"])
     elif args.form == "coreml":
         from kit.coreml.package import agreement
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,14 +58,9 @@ def export(
     """
     if out.exists() and not (out / RECORD).exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} exists and is not an export: choose another -o")
-    text = emit.emit(graph, planned, frontend_tables)
-    build_id = hashlib.sha256(text.encode()).hexdigest()[:16]
-    sources = {"model.c": text, "model.h": emit.header(graph, planned, build_id, frontend_tables)}
-    if frontend_tables is not None:
-        sources |= {file: _read(file) for file in ("frontend.c", "frontend.h")}
-    sources |= _headers(sources)
+    found, build_id = sources(graph, planned, frontend_tables)
     project = Project(
-        _identifier(name), name, graph.unit, frontend_tables is not None, bool(graph.states), sources
+        _identifier(name), name, graph.unit, frontend_tables is not None, bool(graph.states), found
     )
     files = FORMS[form](project)
     record = {
@@ -81,6 +76,21 @@ def export(
     }
     _write(out, {**files, RECORD: json.dumps(record, indent=2) + "\n"})
     return record
+
+
+def sources(
+    graph: Graph, planned: Plan, frontend_tables: Mapping[str, Any] | None, more: Sequence[str] = ()
+) -> tuple[dict[str, str], str]:
+    """Return path → text of what builds alone, and the build id.
+
+    `more` are further files of the firmware.
+    """
+    text = emit.emit(graph, planned, frontend_tables)
+    build_id = hashlib.sha256(text.encode()).hexdigest()[:16]
+    found = {"model.c": text, "model.h": emit.header(graph, planned, build_id, frontend_tables)}
+    files = () if frontend_tables is None else ("frontend.c", "frontend.h")
+    found |= {file: _read(file) for file in (*files, *more)}
+    return found | _headers(found), build_id
 
 
 def _headers(sources: Mapping[str, str]) -> dict[str, str]:
