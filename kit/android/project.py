@@ -1,4 +1,4 @@
-"""`earkit export --as android`: an Android Studio project that listens, with our C and the bundle's .tflite."""
+"""`earkit export --as android`: an Android Studio project with our C and the bundle's .tflite."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from xml.sax.saxutils import escape
 
 from boards.errors import UserError
-from firmware.compiler import build
+from firmware.compiler import compiled
 from firmware.compiler import export as c_export
 from firmware.compiler.graph import Graph
 from firmware.compiler.linux import UNIT
@@ -41,7 +41,7 @@ def export(source: Path, out: Path, hop: str | None = None) -> dict[str, Any]:
     bundle = bundles.load(source)
     rows = None if hop is None else hops.rows(hop, bundle.frontend)
     app = phone_app.app(bundle, source, rows)
-    _, graph, _ = build.lower(bundle.model(), app.name, UNIT, rows, Graph.flash_budget)
+    _, graph, _ = compiled.lower(bundle.model(), app.name, UNIT, rows, Graph.flash_budget)
     planned = plan(graph)
     files = _files(app, graph, planned, rows)
     record = {
