@@ -28,6 +28,9 @@ PROGRAM = tuple(  # of an operating system, Linux
     )
 )
 PAGE = ROOT / "page.c"  # the ear of a web page
+RUNNER = tuple(  # what a program has besides to be a runner of Edge Impulse
+    ROOT / name for name in ("text.c", "linux/eim.c", "linux/request.c", "linux/runner.c")
+)
 MEMORY = ROOT / "memory.c"  # for gcc, whose runtime library has no memcpy
 
 

@@ -146,7 +146,8 @@ def export(
 ) -> dict[str, Any]:
     """Write a bundle, or an int8 .tflite, as C sources to the folder `out`; return what was written.
 
-    `form` is one of firmware.compiler.export.FORMS, android (no board), or coreml (no board, no hop).
+    `form` is one of firmware.compiler.export.FORMS, android (no board), coreml (no board, no hop), or eim (a
+    computer for its board).
     `board` picks the kernels of its core; else portable C.
     """
     if form in ("android", "coreml") and board is not None:
@@ -161,6 +162,10 @@ def export(
         if hop is not None:
             raise UserError("--as coreml takes the window's model: leave --hop out")
         return package.export(source, out)
+    if form == "eim":
+        from kit import eim
+
+        return eim.export(source, out, board=board, hop=hop)
     from firmware.compiler import compiled, export, toolchain
     from firmware.compiler.graph import Graph
     from firmware.compiler.plan import plan

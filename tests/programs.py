@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from models import frontend
 from models.frontend import FrontEnd
 from quantize import bundle as bundles
 
+ROOT = Path(__file__).parent.parent
 HERE = {"x86_64": "x86_64_v3", "aarch64": "generic"}  # machine → the least processor of CI
 HERE_ONLY = pytest.mark.skipif(
     not sys.platform.startswith("linux") or platform.machine() not in HERE,
@@ -45,16 +46,23 @@ class Program:
         return frontend.quantise(exact, float(into.scale[0]), int(into.zero_point[0]))
 
 
-def compiled(source: Path, machine: str, cpu: str, folder: Path, **choices: Any) -> Program:
+def compiled(source: Path, machine: str, cpu: str, folder: Path) -> Program:
     """Compile a bundle for a machine."""
+    made = described(source)
+    tables, planned = frontend.tables(made.front), plan(made.graph)
+    told: dict[str, Any] = {"build_id": ID, "bundle": made.bundle.model_dump(mode="json")}
+    path = linux.compile_program(made.graph, planned, machine, cpu, folder, tables, **told)
+    return replace(made, path=path)
+
+
+def described(source: Path) -> Program:
+    """Return what a program of a bundle should say, without one."""
     bundle = bundles.load(source)
     _, graph, _ = lower(bundle.model(), source.stem, linux.UNIT)
-    tables = frontend.tables(bundle.frontend)
-    path = linux.compile_program(graph, plan(graph), machine, cpu, folder, tables, build_id=ID, **choices)
-    return Program(path, graph, bundle.frontend, bundle)
+    return Program(source, graph, bundle.frontend, bundle)
 
 
-def here(source: Path, folder: Path, **choices: Any) -> Program:
+def here(source: Path, folder: Path) -> Program:
     """Compile a bundle for this machine."""
     machine = platform.machine()
-    return compiled(source, machine, HERE[machine], folder, **choices)
+    return compiled(source, machine, HERE[machine], folder)

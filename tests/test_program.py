@@ -216,13 +216,14 @@ def test_no_microphone_is_explained(program: Program, given: list[str]) -> None:
     ("machine", "cpu"), [("x86_64", "x86_64"), ("aarch64", "generic"), ("armv7", "cortex_a7")]
 )
 def test_the_c_is_clean_on_every_machine(program: Program, machine: str, cpu: str, tmp_path: Path) -> None:
-    for source in (*firmware.PROGRAM, program.path.with_name("model.c")):
+    (tmp_path / "dialect.h").write_text(linux.runner_header(program.graph, None, {}, None))
+    for source in (*firmware.PROGRAM, *firmware.RUNNER, program.path.with_name("model.c")):
         toolchain.program(
             (source,),
-            (program.path.parent, firmware.ROOT),
+            (program.path.parent, tmp_path, firmware.ROOT),
             tmp_path / "object.o",
             (*linux.flags(machine, cpu), "-O1", "-Wconversion", "-c"),
-            defines={"EAR_PROGRAM": "1", "EAR_MICROPHONE": "1"},
+            defines={**linux.DEFINES, "EAR_EIM": "1"},
         )
 
 

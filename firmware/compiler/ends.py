@@ -66,10 +66,18 @@ def records(graph: Graph, ends: Sequence[int]) -> list[dict[str, object]]:
     return made
 
 
+def single_int8(graph: Graph) -> bool:
+    """Tell whether the model has one int8 input and one int8 output, both with a scale."""
+    values = [graph.tensors[i] for i in (*graph.inputs, *graph.outputs)]
+    return len(values) == 2 and all(
+        value.dtype == "int8" and value.quantisation is not None for value in values
+    )
+
+
 def require_front_end(graph: Graph) -> tuple[float, int]:
     """Return (scale, zero_point) of the input that a front end fills; ModelError unless it can fill it."""
     values = [graph.tensors[i] for i in (*graph.inputs, *graph.outputs)]
-    if len(values) != 2 or any(value.dtype != "int8" or value.quantisation is None for value in values):
+    if not single_int8(graph):
         listed = ", ".join(f"{value.name!r} {value.dtype} {value.shape}" for value in values)
         what = f"a front end needs one int8 input and one int8 output, not {listed}"
         raise ModelError(f"{graph.name}: {what}: compile the bare .tflite, and use `earkit run`")

@@ -71,17 +71,19 @@ def compile_model(
     with folder.writing(out) as made:
         (made / "model.tflite").write_bytes(model)
         linux.compile_program(
-            graph, planned, board.machine, board.cpu, made, frontend_tables, build_id=build_id
+            graph,
+            planned,
+            board.machine,
+            board.cpu,
+            made,
+            frontend_tables,
+            build_id=build_id,
+            bundle=bundle,
+            stream=streamed,
         )
         record = {
-            "schema": folder.SCHEMA,
-            "name": name,
-            "board": board.name,
+            **_facts(name, board, bundle or {}),
             "build_id": build_id,
-            "toolchain": toolchain.version("zig"),
-            "flags": list(linux.flags(board.machine, board.cpu)),
-            "labels": list((bundle or {}).get("labels", ())),
-            "task": (bundle or {}).get("task"),
             "frontend": frontend,
             "stream": streamed,
             "sha256": folder.hashes(made, FILES),
@@ -92,6 +94,19 @@ def compile_model(
             folder.write_json(made / "bundle.json", bundle)
         folder.write_json(made / folder.RECORD, record)
     return _read(out, record, model, window, graph, planned)
+
+
+def _facts(name: str, board: Computer, bundle: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what build.json says of the model and what it was compiled for."""
+    return {
+        "schema": folder.SCHEMA,
+        "name": name,
+        "board": board.name,
+        "toolchain": toolchain.version("zig"),
+        "flags": list(linux.flags(board.machine, board.cpu)),
+        "labels": list(bundle.get("labels", ())),
+        "task": bundle.get("task"),
+    }
 
 
 def load(path: Path) -> Program:

@@ -156,7 +156,11 @@ EAR_KERNEL float ear_float_erf(float x) {
 
 /* The correctly rounded root: one instruction on an FPU, 24 steps of long-hand without. */
 EAR_KERNEL float ear_float_sqrt(float x) {
-#if defined(__ARM_FP) && (__ARM_FP & 4)
+#if defined(__aarch64__)
+    float root;
+    __asm("fsqrt %s0, %s1" : "=w"(root) : "w"(x));
+    return root;
+#elif defined(__ARM_FP) && (__ARM_FP & 4)
     float root;
     __asm("vsqrt.f32 %0, %1" : "=t"(root) : "t"(x));
     return root;

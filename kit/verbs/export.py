@@ -18,9 +18,12 @@ def add(parser: Parser) -> None:
         "model", type=arguments.path, metavar="MODEL", help="a bundle, or an int8 .tflite of your own"
     )
     parser.add_argument(
-        "--as", dest="form", required=True, choices=("c", "cmake", "arduino", "zephyr", "android", "coreml")
+        "--as",
+        dest="form",
+        required=True,
+        choices=("c", "cmake", "arduino", "zephyr", "android", "coreml", "eim"),
     )
-    parser.add_argument("--board", help="kernels for its core; default: portable C")
+    parser.add_argument("--board", help="kernels for its core; default: portable C; eim: the computer")
     arguments.hop(parser)
     parser.add_argument(
         "-o", "--output", type=arguments.path, metavar="DIR", help="default: export/NAME-FORM"
@@ -31,7 +34,7 @@ def run(args: Namespace) -> int:
     """Write a model as C sources."""
     from kit import pipeline
 
-    ending = ".mlpackage" if args.form == "coreml" else f"-{args.form}"
+    ending = {"coreml": ".mlpackage", "eim": ".eim"}.get(args.form, f"-{args.form}")
     out = Path(args.output or f"export/{Path(args.model).stem}{ending}")
     record = pipeline.export(Path(args.model), args.form, out, board=args.board, hop=args.hop)
     if args.json:
@@ -48,6 +51,10 @@ def run(args: Namespace) -> int:
         )
         print(f"in numpy, on {record['evaluated']['clips']} inputs: {agreement(record['evaluated'])}")
         print(f"{record['swift']}: a Swift package that listens with it; {record['note']}")
+    elif args.form == "eim":
+        print(
+            f"{out}: {record['bytes']:,} bytes for {record['machine']}; Edge Impulse's Linux clients run it"
+        )
     else:
         ram = record["arena_bytes"] + record["state_bytes"]
         print(f"{out}: {len(record['files'])} files for {record['unit']}; {ram:,} bytes of RAM, no heap")
