@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from boards.errors import UserError
+from kit import tiny
 from kit.progress import Progress, silent
 from quantize import speed
 from quantize.silence import import_keras, native_silence
@@ -156,12 +157,19 @@ def _onnx(path: Path) -> Reference:
     shape = tuple(size if isinstance(size, int) else None for size in into.shape)
     gpu = "CUDAExecutionProvider" in session.get_providers()
     backend = f"onnxruntime {onnxruntime.__version__}"
+
+    def answer(x: Floats) -> Floats:
+        return np.asarray(session.run(None, {into.name: x})[0], np.float32)
+
+    other = None if gpu else tiny.gpu()
+    if other is not None:
+        backend = f"tinygrad {version('tinygrad')} {other}"
     dtype = into.type.removeprefix("tensor(").removesuffix(")").replace("float", "float32")
     return Reference(
         path.name,
         shape[1:],
-        lambda x: np.asarray(session.run(None, {into.name: x})[0], np.float32),
-        Facts(speed.gpu() if gpu else speed.cpu(), backend, dtype, None, path.stat().st_size),
+        answer if other is None else tiny.reader(path, other),
+        Facts(speed.gpu() if gpu or other else speed.cpu(), backend, dtype, None, path.stat().st_size),
         batches=shape[0] != 1,
     )
 
