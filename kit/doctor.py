@@ -22,6 +22,7 @@ FLASHERS = {  # programs that some boards are flashed by
     "dfu-util": "for boards with USB DFU: sudo apt install dfu-util",
     "esptool": "for ESP32: pip install esptool",
     "bossac": "for boards with SAM-BA: sudo apt install bossa-cli",
+    "ssh": "for computers such as a Raspberry Pi: sudo apt install openssh-client",
 }
 FREE_BYTES = 1 << 30  # a training run with checkpoints and compiler cache stays below
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from boards import Board
+    from boards.computers import Computer
     from kit.device import Device, Unit
 
 BOARD = "board"  # as a source of sound: its own microphone
@@ -57,7 +58,7 @@ class Heard:
 
     source: str
     meant: Meaning
-    board: Board
+    board: Board | Computer
     unit: Unit
     origin: Literal["emulated", "measured"]
     state: State
@@ -125,9 +126,9 @@ def words(meant: Meaning, rules: Rules) -> tuple[int, ...]:
     return (*times, meant.zero_point, meant.unit, *meant.factors)
 
 
-def check(board: Board, meant: Meaning, air: str | None) -> None:
+def check(board: Board | Computer, meant: Meaning, air: str | None) -> None:
     """Raise UserError where this board cannot listen by itself, or needs a file for its microphone."""
-    if not board.has_microphone:
+    if board.kind in ("mcu", "virtual") and not board.has_microphone:
         raise UserError(f"{board.name} has no microphone: stream the host's with --source mic, or a file")
     if meant.values:
         raise UserError("a regression makes no events: stream the sound with --source mic, or a file")
@@ -150,12 +151,11 @@ def hear(
 
     `tell` gets each event when it begins.
     """
-    from firmware.compiler import build
-    from kit import audio, device
+    from kit import audio, builds, device
     from kit import listen as host
     from kit.virtual import VirtualBoard
 
-    made = build.load(folder)
+    made = builds.load(folder)
     meant = host.meaning(made)
     check(made.board, meant, air)
     rules = Rules() if threshold is None else Rules(threshold=threshold)
@@ -169,7 +169,7 @@ def hear(
 
 def listen(
     device: Device,
-    board: Board,
+    board: Board | Computer,
     meant: Meaning,
     rules: Rules = USUAL,
     *,

@@ -56,7 +56,12 @@ class PipeWire:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  (open as long as the program)
         try:
             self._program = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, bufsize=0
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._errors,
+                bufsize=0,
+                start_new_session=True,  # Ctrl-C is for us, who end it in order
             )
         except OSError as error:
             self._errors.close()

@@ -91,6 +91,21 @@ def test_an_unhealthy_release_is_never_switched_to(pi: Machine) -> None:
     assert [path.name for path in (base(pi) / "ear" / "releases").iterdir()] == [old.digest]
 
 
+@pytest.mark.parametrize(
+    ("said", "line"),
+    [
+        (
+            "ImportError: libatomic.so.1: cannot open shared object file: No such file",
+            "libatomic.so.1 is missing",
+        ),
+        ("ModuleNotFoundError: No module named 'numpy'", "sudo apt install python3-numpy"),
+    ],
+)
+def test_missing_libraries_have_a_cure(pi: Machine, said: str, line: str) -> None:
+    with pytest.raises(RemoteError, match=line):
+        put(OLD, health=f'echo "Traceback\n{said}\n" >&2; exit 1')
+
+
 def test_a_release_that_does_not_start_is_rolled_back(pi: Machine) -> None:
     start = 'sh "$HOME/.local/share/earkit/ear/current/bin/run" | grep -x old || { echo no mic >&2; exit 1; }'
     with pytest.raises(RemoteError, match=r"does not start \(no mic\), and there is no other one"):

@@ -11,6 +11,7 @@ import platform
 import shutil
 import subprocess
 import sys
+import threading
 import wave
 from collections.abc import Iterator
 from dataclasses import replace
@@ -22,7 +23,7 @@ import pytest
 
 from boards.errors import UserError
 from firmware.compiler.program import Program
-from kit import device, listen, pipeline, profile, shelf, targets
+from kit import device, ears, listen, pipeline, profile, shelf, targets
 from kit.audio import Samples
 from kit.detect import Detector
 from kit.records import Detection
@@ -181,6 +182,30 @@ def heard_here(made: Program, samples: Samples, *, litert: bool) -> list[Detecti
         for result, output in zip(results, outputs, strict=True)
     ]
     return [event for event in begun if event]
+
+
+def test_the_program_hears_the_microphone_there(made: Program, pi: Machine, tmp_path: Path) -> None:
+    put(made)
+    samples = bursts(made)
+    (tmp_path / "raw").write_bytes(samples.tobytes())
+    write(tmp_path / "programs" / "arecord", f'echo "$@" >"{tmp_path}/asked"; exec cat "{tmp_path}/raw" -')
+    told: list[Detection] = []
+    meant, stop = listen.meaning(made), threading.Event()
+
+    def tell(event: Detection) -> None:
+        told.append(event)
+        if event == wanted[-1]:
+            stop.set()
+
+    wanted = heard_here(made, samples, litert=False)
+    with device.open(made, "pi") as board:
+        rules = listen.Rules(threshold=0.3)
+        heard = ears.listen(board, made.board, meant, rules, tell=tell, stop=stop)
+    missed = [event for event in wanted if event not in told]  # all sound came at once: it keeps a few
+    assert (told[0], len(told) + len(missed)) == (wanted[0], len(wanted))
+    assert heard.state.untold >= len(missed)
+    assert (heard.origin, heard.unit) == ("measured", "nanoseconds")
+    assert "-r 16000" in (tmp_path / "asked").read_text()
 
 
 def test_it_hears_stdin_and_says_what_is_wrong(made: Program, pi: Machine) -> None:

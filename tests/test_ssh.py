@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -170,6 +173,23 @@ def test_a_command_that_does_not_end(pi: Machine) -> None:
         with pytest.raises(RemoteError, match=r"`sleep 60` did not end within 1 s: is the machine busy"):
             remote.run("sleep 60", timeout=1)
         assert remote.check("echo again") == "again"
+
+
+def test_ctrl_c_in_a_terminal_does_not_break_the_connection(pi: Machine) -> None:
+    code = (
+        "import signal\nfrom kit.targets.ssh import Remote\nsignal.signal(signal.SIGINT, lambda *_: None)\n"
+        "with Remote('pi') as remote:\n    remote.connect()\n    print('in', flush=True)\n"
+        "    print(remote.check('sleep 2; echo whole'), flush=True)\n    print(remote.check('echo again'))"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, start_new_session=True, text=True
+    ) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "in\n"
+        for _ in range(5):
+            time.sleep(0.3)
+            os.killpg(child.pid, signal.SIGINT)
+        assert child.stdout.read() == "whole\nagain\n"
 
 
 @pytest.mark.parametrize(

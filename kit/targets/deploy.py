@@ -126,8 +126,8 @@ def deploy(
         there = f"{place}/releases/{digest}"
         _examine(remote, name, digest, health, patience, before)
         _switch(remote, name, digest, before, start)
-        keep = "|".join(dict.fromkeys((digest, before or digest)))
-        remote.check(_filled(_CLEAN, name).replace("KEEP", keep))
+        if before != digest:  # else the release before this one stays as well
+            remote.check(_filled(_CLEAN, name).replace("KEEP", f"{digest}|{before or digest}"))
     return Deployed(there, digest, before, len(files), sent, sent_bytes)
 
 
@@ -141,7 +141,11 @@ def current(remote: Remote, name: str) -> str | None:
 def _locked(remote: Remote) -> Iterator[None]:
     """Hold the lock there; it goes with the connection, however that ends."""
     with subprocess.Popen(
-        remote.arguments(_LOCK), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        remote.arguments(_LOCK),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
     ) as holder:
         assert holder.stdin
         assert holder.stdout
@@ -189,7 +193,7 @@ def _examine(
     if before != digest:
         remote.check(f'{_BEGIN}\nrm -rf "{name}/releases/{digest}"')
     rest = f"release {before} runs on" if before else "nothing is switched to it"
-    reason = " ".join(done.words.splitlines()[-1:]) or "it said nothing"
+    reason = ssh_errors.reason(done.words)
     raise RemoteError(f"{remote.host}: the new release is not healthy ({reason}); {rest}")
 
 
@@ -199,7 +203,7 @@ def _switch(remote: Remote, name: str, digest: str, before: str | None, start: s
     done = remote.run(start, timeout=HEALTH)
     if done.rc == 0:
         return
-    reason = " ".join(done.words.splitlines()[-1:]) or "it said nothing"
+    reason = ssh_errors.reason(done.words)
     if before is None or before == digest:
         if before is None:
             remote.check(f"{_BEGIN}\nrm -f {name}/current")

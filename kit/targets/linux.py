@@ -67,7 +67,7 @@ def flash(
         "board": made.board.name,
         "build_id": made.build_id,
         "bytes": done.sent_bytes,
-        "fallback": done.before is not None,
+        "fallback": done.before not in (None, done.digest),
         "method": "ssh",
         "port": port,
         "release": done.digest,
@@ -114,15 +114,15 @@ def measured(made: Program, run: Run, port: str | None, progress: Progress, test
     progress("engines there", 0, 1)
     told = dict(run.profile)
     with Remote(_host(port)) as remote:
-        place = _current(remote, made)
-        bench = json.loads(remote.check(f"{place}/run bench", timeout=BENCH_SECONDS))
+        command = f"{_current(remote, made)}/run bench"
+        bench = json.loads(remote.check(command, timeout=BENCH_SECONDS))
         notes = [*told["notes"], _fared(bench), *bench["notes"]]
         if any(one["engine"] == "litert" for one in bench["engines"]):
             if test is None:
                 given = release.some_inputs(made)
             else:
                 given = profile.as_input(test.clips.windows.values, made.window)
-            outputs = _litert(remote, place, given)
+            outputs = litert(remote, made, given)
             bench["litert"] = _beside(made, given, outputs)
             notes.append(_said(bench["litert"]))
             if test is not None:
@@ -185,11 +185,15 @@ def _current(remote: Remote, made: Program) -> str:
     return f'"$HOME"/{deploy.folder(name)}/current'
 
 
-def _litert(remote: Remote, place: str, inputs: Int8) -> Int8:
-    """Return what LiteRT says there, one thread."""
+def litert(remote: Remote, made: Program, inputs: Int8) -> Int8:
+    """Return what LiteRT there says to windows (N, *input), with one thread: int8 (N, outputs).
+
+    Raises:
+        UserError: there is no such release, or LiteRT does not run there.
+    """
     packed = io.BytesIO()
     np.save(packed, inputs, allow_pickle=False)
-    done = remote.run(f"{place}/run infer", packed.getvalue(), INFER_SECONDS)
+    done = remote.run(f"{_current(remote, made)}/run infer", packed.getvalue(), INFER_SECONDS)
     if done.rc:
         raise UserError(f"{remote.host}: LiteRT does not run there ({done.words}): run `earkit flash` again")
     with np.load(io.BytesIO(done.out), allow_pickle=False) as arrays:
@@ -212,7 +216,9 @@ def _beside(made: Program, inputs: Int8, there: Int8) -> dict[str, Any]:
 
 def _said(beside: Mapping[str, Any]) -> str:
     count, here, ours = (beside[key] for key in ("inputs", "off_host_litert", "off_definition"))
-    same = "bit for bit those of this machine's" if here == 0 else f"up to {here} from this machine's"
+    same = "bit for bit those of this machine's"
+    if here:
+        same = f"up to {here} from this machine's, as float steps are between processors,"
     return (
         f"LiteRT's outputs there are {same} on {count} inputs, and up to {ours} steps of int8 from the "
         "program's, which rounds twice where LiteRT rounds once"

@@ -30,6 +30,12 @@ UNASKED = 30.0  # seconds to log in without a terminal
 ASKED = 180.0  # seconds to type a password
 SLOWEST = 50_000  # bytes a second that a transfer must reach
 PROGRAMS = (b"\x7fELF", b"#!")  # files that begin so are put there executable
+_UNINTERRUPTED = (
+    "sh",
+    "-c",
+    'trap "" INT; exec "$@"',
+    "sh",
+)  # Ctrl-C is ours; it still may ask for passwords
 
 
 class RemoteError(UserError):
@@ -104,7 +110,7 @@ class Remote:
         socket.unlink(missing_ok=True)
         terminal = sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
         batch = f"BatchMode={'no' if terminal else 'yes'}"
-        command = [*self._ssh(), "-M", "-N", "-o", batch, "--", self.host]
+        command = [*_UNINTERRUPTED, *self._ssh(), "-M", "-N", "-o", batch, "--", self.host]
         with said.open("wb") as errors:
             self._master = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors
@@ -179,6 +185,7 @@ class Remote:
                 capture_output=True,
                 timeout=timeout,
                 check=False,
+                start_new_session=True,  # Ctrl-C is ours alone
             )
         except subprocess.TimeoutExpired:
             raise RemoteError(

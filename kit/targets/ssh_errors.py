@@ -110,6 +110,17 @@ def failed(host: str, command: str, rc: int, words: str) -> str:
     return line or f"{host}: `{command}` failed with {rc} ({_last(words)}): run it there by hand to see more"
 
 
+def reason(words: str) -> str:
+    """Return why a release failed, from what it said."""
+    library = re.search(r"(\S+\.so[.\d]*): cannot open shared object file", words)
+    if library:
+        return f"{library.group(1)} is missing there: `apt-file search` names its package"
+    module = re.search(r"No module named '([\w.]+)'", words)
+    if module:
+        return f"Python there has no {module.group(1)}: sudo apt install python3-{module.group(1)}"
+    return _last(words)
+
+
 def _lined(host: str, words: str, known: tuple[tuple[str, str], ...]) -> str | None:
     for pattern, line in known:
         if re.search(pattern, words):

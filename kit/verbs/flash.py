@@ -45,6 +45,10 @@ def run(args: Namespace) -> int:
         )
     if args.json:
         terminal.json_object(record)
+    elif record["method"] == "ssh":
+        files = f"{record['sent']} of {record['files']} files, {record['bytes']:,} bytes, were sent"
+        listens = "; it listens there from now on" if record["service"] else ""
+        print(f"{record['board']} at {record['port']}: release {record['release']} runs: {files}{listens}")
     else:
         alone = "" if record["fallback"] else "; no room for two images: there is no old one to fall back to"
         runs = f"build {record['build_id']} runs{alone}"
