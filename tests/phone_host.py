@@ -8,7 +8,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import pytest
 from boards.errors import UserError
 from kit import shelf
 from kit.progress import silent
-from kit.targets.phone import offer, serve
+from kit.targets.phone import offer, serve, server
 from kit.targets.phone.address import Address
 
 
@@ -105,10 +105,16 @@ def free_port() -> int:
 
 
 @contextmanager
-def serving(made: offer.Offer, out: Path, *, tls: bool = False) -> Iterator[Served]:
-    """Serve on this machine; `tls` as in a network."""
+def serving(
+    made: offer.Offer, out: Path, *, tls: bool = False, more: Mapping[str, bytes] | None = None
+) -> Iterator[Served]:
+    """Serve on this machine; `tls` as in a network, `more` files beside the model's."""
     place = Address("127.0.0.1", free_port(), socket.AF_INET, not tls)
-    served = Served(made, place, out)
+    with pytest.MonkeyPatch.context() as patch:
+        if more:
+            usual = server.files(made)
+            patch.setattr(server, "files", lambda _: {**usual, **more})
+        served = Served(made, place, out)
     yield served
     served.stop.set()
     served.thread.join(20)

@@ -111,6 +111,18 @@ def test_no_bytes_break_the_reader(made: offer.Offer, text: bytes) -> None:
         results.read(made, text)
 
 
+def test_a_full_disk_is_said_here_and_there(
+    served: Served, made: offer.Offer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(runs, "save", full)
+    status, text = post(served.phone(), report(made))
+    assert (status, "cannot be kept (No space left on device)" in text) == (400, True)
+    assert served.lines[-1] == text
+
+
 def test_reports_are_bounded_and_come_from_the_page(served: Served, made: offer.Offer) -> None:
     phone = served.phone()
     assert post(phone, report(made), Origin="https://evil.example")[0] == 403

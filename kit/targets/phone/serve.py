@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from boards.errors import UserError
 from kit import latency, runs
 from kit.listen import interruptible
 from kit.targets.phone import results, server
@@ -62,7 +63,12 @@ def serve(
         run = results.judge(offer, results.read(offer, text), agent)
         with lock:
             folder = out if not served.runs else out.with_name(f"{out.name}-{len(served.runs) + 1}")
-            runs.save(run, folder)
+            try:
+                runs.save(run, folder)
+            except OSError as error:
+                lost = f"{folder}: the run cannot be kept ({error.strerror}); make room and test again"
+                tell(lost)
+                raise UserError(lost) from None
             served.runs.append(results.summary(run, str(folder)))
             tell(line(served.runs[-1]))
             return {**served.runs[-1], "run": folder.name}
