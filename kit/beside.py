@@ -31,7 +31,13 @@ class Row:
         """Return how a table says the ratio."""
         if self.ratio is None:
             return "–"
-        return f"{self.ratio:+.3f}" if self.figure in SCORES else f"× {self.ratio:,.3g}"
+        return (
+            f"{self.ratio:+.3f}"
+            if self.figure in SCORES
+            else f"× {self.ratio:,.0f}"
+            if self.ratio >= 1000
+            else f"× {self.ratio:.3g}"
+        )
 
 
 SCORES = {figures.ACCURACY.title.lower(), figures.CONCORDANCE.title.lower()}
@@ -65,7 +71,9 @@ def _rows(profile: Record, full: Record) -> Iterator[Row]:
     yield _divided("inferences a second", rate, full.get("windows_per_second"), timed, MEASURED)
     memory = full.get("memory") or {}
     most = memory.get("gpu_bytes") or memory.get("host_bytes")
-    ram = figures.total_of(profile.get("ram_bytes")) if profile.get("ram_bytes") else None
+    ram = (engine.get("stats") or {}).get("memory_bytes")  # of all that runs there, as the reference's
+    if not engine and profile.get("ram_bytes"):
+        ram = figures.total_of(profile["ram_bytes"])
     yield _divided("bytes of memory at most", ram, most, MEASURED, MEASURED)
     energy = (profile.get("energy") or {}).get("joules_per_inference")
     yield _divided("joules of an inference", energy, full.get("joules_per_inference"), MEASURED, MEASURED)
@@ -145,11 +153,12 @@ def drawn(run: Run) -> Html:
     ]
     heads = ("", str(run.profile.get("board", "Device")), "Reference", "Reference / device")
     head = tag("tr", *[tag("th", name, scope="col") for name in heads])
-    where = ", ".join(str(full[key]) for key in ("name", "device", "backend", "dtype") if full.get(key))
-    batch = f"; its throughput is with {full['batch']} at once" if full.get("batch", 1) > 1 else ""
+    known = [str(full[key]) for key in ("name", "device", "backend", "dtype") if full.get(key)]
+    where = ", ".join(word for at, word in enumerate(known) if not any(word in one for one in known[:at]))
+    batch = f"The reference's throughput is with {full['batch']} at once." if full.get("batch", 1) > 1 else ""
     drawn = tag("table", tag("caption", where), tag("thead", head), tag("tbody", *body), class_="plain")
     scroll = tag("div", drawn, class_="scroll", tabindex=0, role="region", aria_label="Beside the reference")
-    return card("Beside the reference", scroll, note=f"The reference is {where}{batch}.")
+    return card("Beside the reference", scroll, note=batch)
 
 
 def _cell(value: float | int | None, origin: str | None) -> Html:

@@ -16,7 +16,9 @@ from boards.errors import UserError
 from kit import beside, measure, report
 from models import checkpoint
 from quantize import bundle as bundles
-from quantize import speed, stored_teacher
+from quantize import record as records
+from quantize import speed, stored_teacher, teachers
+from quantize.bundle import Bundle
 from quantize.speed import Facts
 
 Capture = pytest.CaptureFixture[str]
@@ -81,11 +83,11 @@ def test_the_report_draws_it() -> None:
 
 def test_percentiles_and_throughput_are_numpys() -> None:
     one, many = list(range(1, 101)), [40.0, 50.0, 60.0]
-    record = speed.record(Facts("here", "numpy", "float32"), one, many, batch=10)
-    assert record["latency"]["count"] == 100
-    assert record["milliseconds"] == record["latency"]["median"] == 50.5
-    assert record["latency"]["p90"] == pytest.approx(90.1)
-    assert (record["batch_milliseconds"], record["windows_per_second"]) == (50.0, 200.0)
+    said = speed.record(Facts("here", "numpy", "float32"), one, many, batch=10)
+    assert said["latency"]["count"] == 100
+    assert said["milliseconds"] == said["latency"]["median"] == 50.5
+    assert said["latency"]["p90"] == pytest.approx(90.1)
+    assert (said["batch_milliseconds"], said["windows_per_second"]) == (50.0, 200.0)
     assert speed.record(Facts("here", "numpy", "float32"), one)["windows_per_second"] == pytest.approx(
         1000 / 50.5
     )
@@ -144,7 +146,9 @@ def test_a_reference_that_ran_elsewhere_is_set_beside(
     assert "reference: cnn14 full, logits on a far GPU" in text
 
 
-def test_the_speed_of_a_stored_teacher_stays_with_the_bundle(tiny_bundle: Path, tmp_path: Path) -> None:
+def test_the_speed_of_a_stored_teacher_stays_with_the_bundle(
+    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     test = measure.clips(bundles.load(tiny_bundle), None, None, None, lambda *_: None)
     spoken = json.dumps({"teacher": "big", "device": "a far GPU", "milliseconds": 1, "parameters": 7})
     arrays = stored_teacher.read(heard(tiny_bundle, tmp_path / "far.npz", 0, spoken))
@@ -152,6 +156,16 @@ def test_the_speed_of_a_stored_teacher_stays_with_the_bundle(tiny_bundle: Path, 
     assert told.what == "big, logits"
     assert told.speed is not None
     assert (told.speed["device"], told.speed["milliseconds"]) == ("a far GPU", 1.0)
+    x = np.zeros((len(test.splits.train), 1, 1), np.float32)
+    taught = teachers.from_file(tmp_path / "far.npz", test.splits, x, told.test)
+    (stage,) = records._teacher_stage(taught, test.splits.labels)
+    kept = stage.model_dump(mode="json")
+    assert (kept["runtime"], kept["parameters"], kept["speed"]["milliseconds"]) == ("a far GPU", 7, 1.0)
+    monkeypatch.setattr(Bundle, "evaluation", lambda _: {"metric": "accuracy", "stages": [kept]})
+    full = measure.full_size(bundles.load(tiny_bundle), replace(test, same=True), "full", lambda *_: None)
+    assert full.score == kept["accuracy"] == 1.0
+    assert full.where is not None
+    assert (full.where["device"], full.where["milliseconds"]) == ("a far GPU", 1.0)
 
 
 @pytest.mark.parametrize("record", ["no JSON", "[]", '{"device": 1}', '{"device": "x", "milliseconds": "y"}'])
