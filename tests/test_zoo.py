@@ -187,7 +187,8 @@ def test_what_is_kept_says_on_a_board_what_it_was_kept_for(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("EARKIT_CACHE", str(tmp_path))
-    assert (shelf.SHELF / f"{name}.ATTRIBUTION.md").stat().st_size > 200
+    credit = (shelf.SHELF / f"{name}.ATTRIBUTION.md").read_text(encoding="utf-8")
+    assert "Creative Commons" in credit or "nobody else's work" in credit
     made = compiler.load(shelf.built(name, "virtual-m7"))
     pipeline.flash(made.path)
     expected = bundle.load(shelf.find(name)).arrays(bundle.EXPECTED)
@@ -197,7 +198,8 @@ def test_what_is_kept_says_on_a_board_what_it_was_kept_for(
     assert np.array_equal(outputs, interp.run_batch(made.graph, inputs).reshape(outputs.shape))
     by_litert = expected["outputs"].reshape(outputs.shape)  # which rounds more often
     assert np.abs(outputs.astype(int) - by_litert).mean() < 6
-    assert (outputs.argmax(1) == by_litert.argmax(1)).mean() >= 0.9
+    if made.task != "regression":
+        assert (outputs.argmax(1) == by_litert.argmax(1)).mean() >= 0.9
 
 
 def test_an_empty_shelf_says_how_to_fill_it(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
