@@ -120,6 +120,10 @@ def keras_device() -> str:
     """Return the name of the device that Keras computes on: a GPU when there is one, else the CPU."""
     import keras
 
+    if keras.backend.backend() == "torch":  # Keras does not list its devices
+        import torch
+
+        return gpu() if torch.cuda.is_available() else cpu()
     return gpu() if keras.distribution.list_devices("gpu") else cpu()
 
 

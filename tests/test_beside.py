@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -99,6 +101,23 @@ def test_the_clock_is_right_and_the_first_calls_do_not_count() -> None:
     assert len(found) == speed.MOST
     assert 2 <= min(found) <= float(np.median(found)) < 100
     assert max(found) < 200  # of the slow ones none
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_the_device_of_each_backend_is_told(there: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    import keras
+
+    monkeypatch.setattr(speed, "gpu", lambda: "a GPU")
+    monkeypatch.setattr(speed, "cpu", lambda: "a CPU")
+    monkeypatch.setattr(keras.distribution, "list_devices", lambda _: ["gpu:0"] * there)
+    assert speed.keras_device() == ("a GPU" if there else "a CPU")
+    memory = SimpleNamespace(is_available=lambda: there, max_memory_allocated=lambda: 5 << 20)
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=memory))
+    monkeypatch.setattr(keras.backend, "backend", lambda: "torch")
+    monkeypatch.setattr(keras.distribution, "list_devices", None)
+    assert speed.keras_device() == ("a GPU" if there else "a CPU")
+    monkeypatch.delitem(sys.modules, "tensorflow", raising=False)
+    assert speed.memory()["gpu_bytes"] == (5 << 20 if there else None)
 
 
 def heard(bundle: Path, path: Path, wrong: int, record: Any) -> Path:
