@@ -97,6 +97,24 @@ def test_a_program_is_flashed_measured_and_answers(made: Program, pi: Machine) -
         device.open(replace(made, build_id="0000"), "pi")
 
 
+def test_a_streaming_program_is_checked_step_by_step(made: Program, pi: Machine, tmp_path: Path) -> None:
+    streaming = pipeline.compile(shelf.find(MODEL), HERE, tmp_path / MODEL, hop="100ms")
+    assert isinstance(streaming, Program)
+    record = put(streaming)
+    (only,) = record["bench"]["engines"]  # LiteRT has whole windows only
+    assert (only["engine"], only["off"]) == ("program", 0)
+    assert only["most_us"] < 1e9
+    write_wav(pi.home / "x.wav", bursts(made))
+    command = [place(pi) / "run", "listen", "--source", pi.home / "x.wav", "--fast", "--threshold", "0.3"]
+    environment = {**os.environ, **pi.environment}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    assert json.loads(done.stdout.splitlines()[0])["event"] in made.labels
+    done = subprocess.run(
+        [*command, "--engine", "litert"], capture_output=True, text=True, check=False, env=environment
+    )
+    assert "is a streaming model, which LiteRT does not run" in done.stderr
+
+
 def test_a_profile_has_litert_beside_the_program(made: Program, pi: Machine, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=f"pi has no {MODEL}: `earkit flash` with --host pi puts it there"):
         device.open(made, "pi")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import statistics
 import time
@@ -61,6 +60,14 @@ class LiteRT:
         output = self._interpreter.get_tensor(self._out)
         return output.ravel(), time.perf_counter_ns() - start
 
+    def output(self, x: Int8) -> Int8:
+        """Return the output for an input."""
+        return self.run(x)[0]
+
+    def nanoseconds(self, x: Int8) -> int:
+        """Return how long an input takes."""
+        return self.run(x)[1]
+
 
 def _interpreter() -> Callable[..., Any]:
     try:
@@ -92,13 +99,13 @@ def measure(about: About) -> list[Measured]:
     """
     checks = about.checks()
     with program(about) as device:
-        run = functools.partial(_counted, device)
-        found = [_measured("program", 1, checks, checks.program, run, device.forget)]
-    if found[0].off:
-        raise UserError(
-            f"program: its outputs differ by up to {found[0].off} from the model's definition: "
-            "it was built for another processor; compile with the right --board"
-        )
+        off = _off(checks.inputs, checks.program, device.infer, device.forget)
+        if off:
+            raise UserError(
+                f"program: its outputs differ by up to {off} from the model's definition: it was built for "
+                "another processor; compile with the right --board"
+            )
+        found = [_timed("program", 1, checks, lambda x: device.profile(x).total, off)]
     if not checks.litert.size:
         return found
     for threads in _threads():
@@ -106,7 +113,8 @@ def measure(about: About) -> list[Measured]:
             engine = LiteRT(about, threads)
         except UserError:  # our program does without
             break
-        found.append(_measured("litert", threads, checks, checks.litert, engine.run))
+        off = _off(checks.inputs, checks.litert, engine.output)
+        found.append(_timed("litert", threads, checks, engine.nanoseconds, off))
     return found
 
 
@@ -122,32 +130,28 @@ def plain(found: list[Measured]) -> list[dict[str, Any]]:
     return [{k: round(v, 2) if isinstance(v, float) else v for k, v in asdict(one).items()} for one in found]
 
 
-def _counted(device: Device, x: Int8) -> Answer:
-    counts = device.profile(x)
-    return counts.output, counts.total
-
-
-def _measured(
-    engine: str,
-    threads: int,
-    checks: Checks,
-    wanted: Int8,
-    run: Callable[[Int8], Answer],
-    forget: Callable[[], object] = lambda: None,
-) -> Measured:
-    off, times, end = 0, [], 0.0
-    for window, right in zip(checks.inputs, wanted):
+def _off(
+    inputs: Int8, wanted: Int8, run: Callable[[Int8], Int8], forget: Callable[[], object] = lambda: None
+) -> int:
+    """Return the largest difference of what comes of windows, each a sequence of its own, from `wanted`."""
+    off = 0
+    for window, right in zip(inputs, wanted):
         forget()
-        for step in window:
-            output, _ = run(step)
-        off = max(off, int(np.abs(output[-right.size :].astype(int) - right).max(initial=0)))
+        outputs = [run(step) for step in window]
+        off = max(off, int(np.abs(outputs[-1].astype(int) - right).max(initial=0)))
+    return off
+
+
+def _timed(engine: str, threads: int, checks: Checks, run: Callable[[Int8], int], off: int) -> Measured:
+    """Return the times of runs, of which `run` tells the nanoseconds."""
+    times, end = [], 0.0
     for number in range(WARM_UP + MOST):
         if number == WARM_UP:
             end = time.monotonic() + SECONDS
         if number >= WARM_UP + LEAST and time.monotonic() > end:
             break
         steps = checks.inputs[number % len(checks.inputs)]
-        times.append(run(steps[number % len(steps)])[1] / 1e3)
+        times.append(run(steps[number % len(steps)]) / 1e3)
     times = times[WARM_UP:]
     return Measured(engine, threads, statistics.median(times), min(times), max(times), len(times), off)
 
