@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, ValidationError
 
-from boards.errors import UserError
+from boards.errors import UserError, hint
 from boards.flashing import Bossac, Checked, DfuUtil, Esptool, MassStorage, Method, Stm32Rom, Swd, Uf2
 
 HERE = Path(__file__).parent
@@ -140,9 +140,7 @@ def load(name: str) -> Board:
         computers = sorted(path.stem for path in (HERE / "computers").glob("*.toml"))
         if name in computers:
             raise UserError(f"{name} is a computer: firmware and its images are for microcontrollers")
-        near = difflib.get_close_matches(name, [*names(), *computers], n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join([*names(), *computers])}"
-        raise UserError(f"no board {name!r}; {hint}")
+        raise UserError(f"no board {name!r}; {hint(name, [*names(), *computers])}")
     return parse(name, (HERE / f"{name}.toml").read_text(encoding="utf-8"))
 
 

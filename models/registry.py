@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import ast
 import dataclasses
-import difflib
 import importlib
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from boards.errors import UserError
+from boards.errors import UserError, hint
 
 if TYPE_CHECKING:
     from models.blocks.groups import Group
@@ -102,7 +101,7 @@ class Family:
         known = [field.name for field in dataclasses.fields(config)]
         for key in changes:
             if key not in known:
-                raise UserError(f"no field {key!r} in the config of {self.card.name}; {_hint(key, known)}")
+                raise UserError(f"no field {key!r} in the config of {self.card.name}; {hint(key, known)}")
         return dataclasses.replace(config, **changes)
 
     def from_dict(self, values: Mapping[str, Any]) -> Any:
@@ -132,7 +131,7 @@ def card(name: str) -> Card:
     """
     known = names()
     if name not in known:
-        raise UserError(f"no family {name!r}; {_hint(name, known)}")
+        raise UserError(f"no family {name!r}; {hint(name, known)}")
     return _read(HERE / f"{name}.py")
 
 
@@ -179,15 +178,9 @@ def _read(path: Path) -> Card:
     raise UserError(f"{path.name}: CARD is not a literal at the top level of the file")
 
 
-def _hint(name: str, known: Iterable[str]) -> str:
-    known = list(known)
-    near = difflib.get_close_matches(name, known, n=1)
-    return f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
-
-
 def _choose(table: Mapping[str, Any], name: str, what: str) -> Any:
     if name not in table:
-        raise UserError(f"no {what} {name!r}; {_hint(name, table)}")
+        raise UserError(f"no {what} {name!r}; {hint(name, table)}")
     return table[name]
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import tomllib
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError
 
-from boards.errors import UserError
+from boards.errors import UserError, hint
 from boards.flashing import Checked
 
 HERE = Path(__file__).parent
@@ -58,9 +57,7 @@ def load(name: str) -> Computer:
         UserError: there is no such computer, or its TOML has a wrong or missing key.
     """
     if name not in names():
-        near = difflib.get_close_matches(name, names(), n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names())}"
-        raise UserError(f"no computer {name!r}; {hint}")
+        raise UserError(f"no computer {name!r}; {hint(name, names())}")
     return parse(name, (HERE / f"{name}.toml").read_text(encoding="utf-8"))
 
 
