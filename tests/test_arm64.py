@@ -18,7 +18,7 @@ from kit.targets import linux, release
 from kit.targets.ssh import Remote
 from tests import arm64_root, ssh_server
 
-MODEL = "panns-micro-esc10"  # integers throughout: float steps differ by 1 between processors
+MODEL = "panns-micro-esc10"  # LiteRT's softmax of others differs by 1 between processors
 
 
 def write(path: Path, script: str) -> None:

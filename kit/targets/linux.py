@@ -218,7 +218,7 @@ def _said(beside: Mapping[str, Any]) -> str:
     count, here, ours = (beside[key] for key in ("inputs", "off_host_litert", "off_definition"))
     same = "bit for bit those of this machine's"
     if here:
-        same = f"up to {here} from this machine's, as float steps are between processors,"
+        same = f"up to {here} from this machine's, as its softmax is between processors,"
     return (
         f"LiteRT's outputs there are {same} on {count} inputs, and up to {ours} steps of int8 from the "
         "program's, which rounds twice where LiteRT rounds once"
