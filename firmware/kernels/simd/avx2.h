@@ -50,10 +50,11 @@ typedef int16_t ear_pixel; /* an input of a product, plus 128 */
 
 /* Values 2 * depth and 2 * depth + 1 of four, of one half of a group, as half-words. */
 EAR_KERNEL ear_vector ear_row_load(const int8_t *w, int32_t depth) {
-    const __m256i pairs = _mm256_set_epi64x(0x0F0E0B0A07060302, 0x0D0C090805040100, 0x0F0E0B0A07060302,
-                                            0x0D0C090805040100);
-    const __m256i sorted = _mm256_permute4x64_epi64(_mm256_shuffle_epi8(ear_load(w), pairs), 0xD8);
-    return _mm256_cvtepi8_epi16(depth ? _mm256_extracti128_si256(sorted, 1) : _mm256_castsi256_si128(sorted));
+    const __m256i first = _mm256_set_epi64x(0x0D800C8009800880, 0x0580048001800080, 0x0D800C8009800880,
+                                            0x0580048001800080);
+    const __m256i last = _mm256_set_epi64x(0x0F800E800B800A80, 0x0780068003800280, 0x0F800E800B800A80,
+                                           0x0780068003800280);
+    return _mm256_srai_epi16(_mm256_shuffle_epi8(ear_load(w), depth ? last : first), 8);
 }
 
 /* Those two inputs, once for each word. */

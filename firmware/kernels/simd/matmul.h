@@ -80,7 +80,7 @@ EAR_KERNEL void ear_tile(struct ear_columns s, struct ear_tile t, struct ear_out
                          int8_t *y) {
     const int32_t *table[EAR_TILE_GROUPS];
     const ear_pixel *x[EAR_TILE_COLUMNS];
-    ear_vector sums[2 * (EAR_TILE_COLUMNS > EAR_TILE_GROUPS ? EAR_TILE_COLUMNS : EAR_TILE_GROUPS)];
+    ear_vector sums[2 * EAR_TILE_COLUMNS * EAR_TILE_GROUPS];
     EAR_UNROLLED
     for (int32_t c = 0; c < t.columns; ++c)
         x[c] = image + starts[c];
@@ -103,41 +103,51 @@ EAR_KERNEL void ear_tile(struct ear_columns s, struct ear_tile t, struct ear_out
     }
 }
 
-/* One column at a time: the weights are read once each. */
-EAR_KERNEL void ear_product_columns(struct ear_columns s, struct ear_output out, const ear_pixel *image,
-                                    const int8_t *weights, const int32_t *channels, int32_t outputs, int8_t *y) {
+/* Groups that share the registers with so many columns. */
+EAR_KERNEL int32_t ear_groups_beside(int32_t columns) {
+    return (EAR_TILE_GROUPS + columns - 1) / columns;
+}
+
+/* All columns there are, no more than a tile has: side by side, so that the weights are read once. */
+EAR_KERNEL void ear_product_few(struct ear_columns s, int32_t together, struct ear_output out, const ear_pixel *image,
+                                const int8_t *weights, const int32_t *channels, int32_t outputs, int8_t *y) {
     const int32_t groups = (outputs + EAR_GROUP - 1) / EAR_GROUP;
     const int8_t *rows[EAR_TILE_GROUPS];
-    for (int32_t i = 0; i < s.count; ++i, y += outputs) {
-        const int32_t start = ear_column_start(s, i);
-        int32_t group = 0;
-        for (; group + EAR_TILE_GROUPS <= groups; group += EAR_TILE_GROUPS) {
-            for (int32_t g = 0; g < EAR_TILE_GROUPS; ++g)
-                rows[g] = ear_group_rows(s, weights, group + g);
-            const struct ear_tile tile = { 1, group, EAR_TILE_GROUPS, 0 };
-            ear_tile(s, tile, out, image, &start, rows, channels, outputs, y);
-        }
-        for (; group < groups; ++group) {
-            rows[0] = ear_group_rows(s, weights, group);
-            const struct ear_tile tile = { 1, group, 1, 0 };
-            ear_tile(s, tile, out, image, &start, rows, channels, outputs, y);
-        }
+    int32_t starts[EAR_TILE_COLUMNS], group = 0;
+    for (int32_t i = 0; i < s.count; ++i)
+        starts[i] = ear_column_start(s, i);
+    for (; group + together <= groups; group += together) {
+        for (int32_t g = 0; g < together; ++g)
+            rows[g] = ear_group_rows(s, weights, group + g);
+        const struct ear_tile tile = { s.count, group, together, 0 };
+        ear_tile(s, tile, out, image, starts, rows, channels, outputs, y);
+    }
+    for (; group < groups; ++group) {
+        rows[0] = ear_group_rows(s, weights, group);
+        const struct ear_tile tile = { s.count, group, 1, 0 };
+        ear_tile(s, tile, out, image, starts, rows, channels, outputs, y);
     }
 }
 
-/* Whole tiles of `count` columns; the last one starts early enough. */
-EAR_KERNEL void ear_product_chunk(struct ear_columns s, struct ear_output out, const ear_pixel *image, int32_t first,
-                                  int32_t count, const int8_t *weights, const int32_t *channels, int32_t outputs,
-                                  int8_t *y, int8_t *room) {
+/* As few columns as make the same number of tiles. */
+EAR_KERNEL int32_t ear_tile_columns(int32_t columns) {
+    const int32_t tiles = (columns + EAR_TILE_COLUMNS - 1) / EAR_TILE_COLUMNS;
+    return columns > EAR_CHUNK ? EAR_TILE_COLUMNS : (columns + tiles - 1) / tiles;
+}
+
+/* `count` columns in tiles of `beside`; the last one starts early enough. */
+EAR_KERNEL void ear_product_chunk(struct ear_columns s, int32_t beside, struct ear_output out, const ear_pixel *image,
+                                  int32_t first, int32_t count, const int8_t *weights, const int32_t *channels,
+                                  int32_t outputs, int8_t *y, int8_t *room) {
     const int32_t groups = (outputs + EAR_GROUP - 1) / EAR_GROUP;
     int32_t starts[EAR_CHUNK];
     for (int32_t i = 0; i < count; ++i)
         starts[i] = ear_column_start(s, first + i);
     for (int32_t group = 0; group < groups; ++group) {
         const int8_t *const rows = ear_group_widen(ear_group_rows(s, weights, group), ear_columns_steps(s), room);
-        const struct ear_tile tile = { EAR_TILE_COLUMNS, group, 1, 1 };
-        for (int32_t i = 0; i < count; i += EAR_TILE_COLUMNS) {
-            const int32_t column = ear_min(i, count - EAR_TILE_COLUMNS);
+        const struct ear_tile tile = { beside, group, 1, 1 };
+        for (int32_t i = 0; i < count; i += beside) {
+            const int32_t column = ear_min(i, count - beside);
             ear_tile(s, tile, out, image, starts + column, &rows, channels, outputs, y + column * outputs);
         }
     }
@@ -146,13 +156,14 @@ EAR_KERNEL void ear_product_chunk(struct ear_columns s, struct ear_output out, c
 /* y: (columns, outputs); room: for a group of widened rows. */
 EAR_KERNEL void ear_product(struct ear_columns s, struct ear_output out, const ear_pixel *image,
                             const int8_t *weights, const int32_t *channels, int32_t outputs, int8_t *y, int8_t *room) {
-    if (s.count < EAR_TILE_COLUMNS) {
-        ear_product_columns(s, out, image, weights, channels, outputs, y);
+    const int32_t beside = ear_tile_columns(s.count);
+    if (beside == s.count) {
+        ear_product_few(s, ear_groups_beside(s.count), out, image, weights, channels, outputs, y);
         return;
     }
     for (int32_t i = 0; i < s.count; i += EAR_CHUNK) {
-        const int32_t first = ear_min(i, s.count - EAR_TILE_COLUMNS), count = ear_min(EAR_CHUNK, s.count - first);
-        ear_product_chunk(s, out, image, first, count, weights, channels, outputs, y + first * outputs, room);
+        const int32_t first = ear_min(i, s.count - beside), count = ear_min(EAR_CHUNK, s.count - first);
+        ear_product_chunk(s, beside, out, image, first, count, weights, channels, outputs, y + first * outputs, room);
     }
 }
 
