@@ -2,9 +2,9 @@
 
 python -m benchmarks.lite BUNDLE …   # such as of `earkit compress panns --size lite`; writes results/lite.md
 
-The plain conversion is TensorFlow's own quantiser on the pruned net that the bundle's config describes, and on
-the size as it was before; weights are drawn, since what an op takes does not depend on their values. All run one
-thread, in turns, through Python.
+Plain conversions are TensorFlow's own quantiser on the pruned net that the bundle's config describes, and on
+the size before pruning; weights are drawn, since what an op takes does not depend on their values. All run
+one thread, in turns, through Python.
 """
 
 from __future__ import annotations
@@ -121,8 +121,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, Worker() as worker:
         rows += [row(path, Path(folder) / path.name, worker) for path in map(Path, sys.argv[1:])]
     note = (
-        f"Measured, {date.today():%Y-%m-%d}, {platform.system()} {platform.machine()}, one thread, zig; median "
-        f"of {host.ROUNDS} rounds (best); quotients are of rounds side by side."
+        f"Measured, {date.today():%Y-%m-%d}, {platform.system()} {platform.machine()}, one thread, zig; "
+        f"median of {host.ROUNDS} rounds (best); quotients are of rounds side by side."
     )
     RESULT.write_text("\n".join([*rows, "", note, ""]), encoding="utf-8")
 

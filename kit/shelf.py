@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from boards.errors import UserError
 from kit import pipeline
 from kit.progress import Progress, silent
 from quantize import bundle, cache
-from quantize.bundle import CALIBRATION, ONNX, Bundle
+from quantize.bundle import CALIBRATION, EVALUATION, ONNX, Bundle
 
 SHELF = Path(models.__file__).parent / "zoo"
 MOST_BYTES = 250 * 1024  # of one bundle
@@ -84,6 +85,13 @@ def _content(source: Path) -> bytes:
     return (source if source.is_file() else source / bundle.MANIFEST).read_bytes()
 
 
+def _anywhere(evaluation: dict[str, Any]) -> bytes:
+    """Return eval.json with the name of the data's folder instead of its place on the machine that trained."""
+    data = evaluation["data"]
+    data = {**data, "source": Path(data["source"]).name}
+    return json.dumps({**evaluation, "data": data}, indent=2).encode() + b"\n"
+
+
 def keep(made: Bundle, name: str, attribution: str) -> Path:
     """Put a bundle on the shelf without what only training needs, its attribution beside it.
 
@@ -93,6 +101,7 @@ def keep(made: Bundle, name: str, attribution: str) -> Path:
     calibration = made.arrays(CALIBRATION)["features"][:KEPT]
     content = {file: made.read(file) for file in made.files if file != ONNX}
     content[CALIBRATION] = bundle.write_npz(features=calibration)
+    content[EVALUATION] = _anywhere(made.evaluation())
     SHELF.mkdir(exist_ok=True)
     out = SHELF / f"{name}.zip"
     bundle.save(made, content, out)

@@ -213,6 +213,7 @@ def test_models_of_the_shelf_are_found_by_name(place: Path, tiny_bundle: Path) -
     assert (place / "shelf" / "tiny-esc10.ATTRIBUTION.md").read_text() == "whose it is"
     assert shelf.names() == ["tiny-esc10"]
     assert shelf.listed()[0]["model"] == "tiny-esc10"
+    assert "/" not in bundle.load(kept).evaluation()["data"]["source"]  # no place of this machine
     build = shelf.built("tiny-esc10", "virtual-m4")
     written = (build / "build.json").stat().st_mtime_ns
     assert shelf.built("tiny-esc10", "virtual-m4") == build
@@ -231,6 +232,11 @@ def test_names_that_are_not_on_the_shelf(place: Path, tiny_bundle: Path) -> None
     assert shelf.built("build/mine", None) == Path("build/mine")
     (place / "tiny-esc10").mkdir()
     assert shelf.find("tiny-esc10") == Path("tiny-esc10")  # one's own comes first
+
+
+def test_what_comes_with_the_kit_says_nothing_of_the_machine_that_made_it() -> None:
+    for name in shelf.names():
+        assert not Path(bundle.load(shelf.find(name)).evaluation()["data"]["source"]).is_absolute()
 
 
 def test_what_is_too_large_is_not_kept(
