@@ -133,6 +133,10 @@ def test_thumbs_reach_and_hit_the_buttons(page: Page) -> None:
         assert min(box[2:]) >= 44
         assert box[1] > 844 * 2 / 3  # the lower third, without scrolling
         assert box[1] + box[3] <= 844
+    page.evaluate("document.querySelector('main').replaceChildren()")  # of few classes there is little to see
+    assert page.evaluate(BOX % "#listen")[1] > 844 * 2 / 3
+    page.evaluate("document.querySelector('#progress').hidden = false")  # seen without scrolling
+    assert 844 / 2 < page.evaluate(BOX % "#progress")[1] < page.evaluate(BOX % "#line")[1]
 
 
 def test_the_keyboard_alone(page: Page) -> None:

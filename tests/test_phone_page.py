@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,53 +11,22 @@ from typing import Any
 
 import chromium
 import numpy as np
-import numpy.typing as npt
 import pytest
 import scipy.signal
 import soundfile
 import soxr
 from chromium import Browser, Page
 from phone_host import Served, offered, serving
+from phone_sound import RATE, host_hears, made_sound, microphone
 
-from kit import host_board, runs, shelf
-from kit.detect import USUAL, Detector
+from kit import runs, shelf
 from kit.progress import silent
 from kit.targets.phone import offer as offers
 from kit.targets.phone.offer import Offer
 
 MODEL = "panns-micro-esc10"
-RATE, MICROPHONE = 16_000, 48_000  # Hz: of the model, and of the fake microphone's file
 LINE = "document.querySelector('#line').textContent"
 EVENTS = "[...document.querySelectorAll('#events b')].map((b) => b.textContent)"
-Samples = npt.NDArray[np.float64]
-
-
-def made_sound() -> Samples:
-    """Return 8 s in which the model hears a ticking clock and the sea, with a gap behind each."""
-    rng = np.random.default_rng(0)
-    n = 3 * RATE
-    ticks = rng.normal(0, 0.5, n) * (np.arange(n) % 8000 < 60)
-    swell = 1.2 + np.sin(2 * np.pi * 0.3 * np.arange(n) / RATE)
-    sea = 0.3 * swell * scipy.signal.lfilter(*scipy.signal.butter(2, 0.1), rng.normal(0, 1, n))
-    return np.concatenate([ticks, np.zeros(RATE), sea, np.zeros(RATE)])
-
-
-def microphone(samples: Samples, path: Path) -> Path:
-    """Write what the fake microphone plays over and over."""
-    soundfile.write(
-        path, np.clip(soxr.resample(samples, RATE, MICROPHONE), -1, 1), MICROPHONE, subtype="PCM_16"
-    )
-    return path
-
-
-def host_hears(samples: Samples) -> list[str]:
-    """Return the events of the same sound on this machine, without a browser and without resampling."""
-    board = host_board.opened(shelf.find(MODEL))
-    detector = Detector(board.meant, USUAL)
-    for result in board.stream([(np.clip(samples, -1, 1) * 32767).astype(np.int16)], board.meant.hop_frames):
-        detector.step(result.sample, board.meant.probabilities(result.output))
-    detector.finish(len(samples))
-    return [event.label.replace("_", " ") for event in detector.events]
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +66,7 @@ def page(browser: Browser, served: Served) -> Iterator[Page]:
 def test_the_events_of_a_played_sound(page: Page) -> None:
     page.tap("#listen")
     page.wait(f"{LINE} === 'Listening. No sound leaves this phone.'")
-    wanted = host_hears(made_sound())
+    wanted = host_hears(made_sound(), MODEL)
     assert wanted == ["clock tick", "sea waves"]
     assert hears(page, wanted)
     assert page.evaluate("[...document.querySelectorAll('#bars [role=meter]')].length") == 10
@@ -133,7 +103,6 @@ def test_the_test_gives_the_host_its_bytes(page: Page, served: Served, offer: Of
 
 def test_clips_and_a_stream(browser: Browser, tmp_path: Path) -> None:
     """Sound that the phone hears itself, hop by hop: still the host's bytes, and an accuracy."""
-    from kit import shelf
     from quantize import bundle as bundles
 
     found = bundles.load(shelf.find(MODEL))
@@ -197,6 +166,45 @@ def test_a_hidden_page_ends_a_test(page: Page, served: Served) -> None:
     page.wait("document.querySelector('#test').textContent === 'Test'")
     time.sleep(0.5)
     assert len(served.lines) == before
+
+
+def test_hidden_while_the_phone_asks_for_the_microphone(page: Page) -> None:
+    page.evaluate(
+        "{ const get = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices), asked = "
+        "new Promise((allow) => (window.allow = allow)); "
+        "navigator.mediaDevices.getUserMedia = async (wanted) => (await asked, get(wanted)); }"
+    )
+    page.tap("#listen")
+    assert page.text("#line").startswith("Starting the microphone. Allow it")
+    hide(page, True)
+    page.evaluate("allow()")
+    page.wait(f"{LINE} === 'The page is hidden: it hears nothing.'")
+    hide(page, False)
+    page.wait(f"{LINE}.startsWith('Listening again.')")
+
+
+def test_a_test_that_was_left_ends_no_listening(
+    page: Page, served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its results were on their way when Listen was tapped: the answer must not stop what is heard."""
+    arrived, go_on, save = threading.Event(), threading.Event(), runs.save
+
+    def slow(*given: Any) -> None:
+        arrived.set()
+        assert go_on.wait(60)
+        save(*given)
+
+    monkeypatch.setattr(runs, "save", slow)
+    page.tap("#test")
+    assert arrived.wait(60)
+    page.tap("#listen")
+    page.wait(f"{LINE}.startsWith('Listening.')")
+    before = len(served.lines)
+    go_on.set()
+    page.wait(f"{EVENTS}.length >= 1")
+    assert len(served.lines) == before + 1  # the computer keeps it all the same
+    assert (page.text("#listen"), page.text("#test")) == ("Stop", "Test")
+    assert page.text("#line").startswith("Listening.")
 
 
 def test_a_phone_that_slept_says_so(page: Page) -> None:
@@ -281,9 +289,9 @@ def test_behind_a_certificate_that_nobody_knows(browser: Browser, offer: Offer, 
         page.wait("document.querySelector('#offline').textContent.startsWith('Browsers keep no page whose')")
         page.tap("#test")
         page.wait(f"{LINE}.startsWith('Tested with')")
-        page.tap("#listen")
-        page.wait(f"{EVENTS}.length >= 1")
-        page.close()
+    page.tap("#listen")  # for the first time, and the computer is gone
+    page.wait(f"{EVENTS}.length >= 1")
+    page.close()
 
 
 def test_no_microphone_and_a_refused_one(served: Served, tmp_path: Path) -> None:
@@ -319,6 +327,40 @@ def test_an_old_browser(browser: Browser, served: Served) -> None:
     page.close()
 
 
+def test_values_instead_of_probabilities(browser: Browser, tmp_path: Path) -> None:
+    """A regression: bars to both sides of 0, within what int8 says, and neither events nor percents."""
+    offer = offered("ser_w2v2-micro-synthetic-affect")
+    with serving(offer, tmp_path / "run") as served:
+        page = joined(browser, served)
+        page.tap("#listen")
+        told = "[...document.querySelectorAll('#bars .number')].map((one) => one.textContent)"
+        page.wait(f"{told}.some((text) => text.startsWith('-'))")
+        into = offer.bundle.outputs[0]
+        for meter in page.evaluate(
+            "[...document.querySelectorAll('[role=meter]')].map((one) => "
+            "['valuemin', 'valuemax', 'valuenow'].map((name) => Number(one.getAttribute(`aria-${name}`))))"
+        ):
+            assert meter[:2] == pytest.approx([(end - into.zero_point) * into.scale for end in (-128, 127)])
+            assert meter[0] <= meter[2] <= meter[1]
+        assert not any("%" in text for text in page.evaluate(told))
+        inside = (
+            "[...document.querySelectorAll('.meter')].every((one) => { const [track, bar] = "
+            "[one, one.firstChild].map((part) => part.getBoundingClientRect()); "
+            "return bar.left >= track.left - 1 && bar.right <= track.right + 1; })"
+        )
+        assert page.evaluate(inside)
+        assert page.evaluate(
+            "document.querySelector('#heard').hidden && document.querySelector('#now').hidden"
+        )
+        page.tap("#test")
+        page.wait(f"{LINE}.startsWith('Tested with')")
+        profile = runs.load(tmp_path / "run").profile
+        assert profile is not None
+        assert profile["mismatches"] == 0
+        assert page.said() == []
+        page.close()
+
+
 def test_a_real_recording(shared: Path, served: Served, tmp_path: Path) -> None:
     """A dog and a rooster of ESC-10's first fold, on which the bundle was not trained."""
     table = shared / "data" / "esc10" / "meta" / "esc50.csv"
@@ -331,7 +373,7 @@ def test_a_real_recording(shared: Path, served: Served, tmp_path: Path) -> None:
         name = next(row["filename"] for row in rows if row["category"] == label)
         clip, rate = soundfile.read(table.parent.parent / "audio" / name)
         parts += [soxr.resample(clip, rate, RATE), np.zeros(RATE)]
-    wanted = host_hears(np.concatenate(parts))
+    wanted = host_hears(np.concatenate(parts), MODEL)
     wav = microphone(np.concatenate(parts), tmp_path / "sound.wav")
     with chromium.running(tmp_path, (*chromium.FAKE, f"--use-file-for-fake-audio-capture={wav}")) as browser:
         page = joined(browser, served)

@@ -93,6 +93,20 @@ BAD = [
     ({"run_ms": [0.1] * 20_001}, "run_ms"),
     ({"resolution_ms": 0}, "resolution_ms"),
     ({"more": 1}, "more"),
+    ({"<b>\n" + "x" * 5000: 1}, "results: <b>x{37}: Extra"),
+    ({"run_ms": [float("nan")]}, "run_ms.0: Input should be a finite"),
+    ({"run_ms": [float("inf")]}, "run_ms.0: Input should be a finite"),
+    ({"run_ms": [3.7e6]}, "run_ms"),
+    ({"run_ms": ["1"]}, "run_ms"),
+    ({"run_ms": [True]}, "run_ms"),
+    ({"run_ms": None}, "run_ms"),
+    ({"frontend_ms": {"a": 1}}, "frontend_ms"),
+    ({"outputs": ["1"]}, "outputs"),
+    ({"outputs": [1.0]}, "outputs"),
+    ({"isolated": "yes"}, "isolated"),
+    ({"cores": True}, "cores"),
+    ({"memory": -1}, "memory"),
+    ({"warm_up": 10**400}, "warm_up"),
 ]
 
 
@@ -109,6 +123,48 @@ def test_a_wrong_report_is_refused_in_one_line(made: offer.Offer, change: Any, s
 def test_no_bytes_break_the_reader(made: offer.Offer, text: bytes) -> None:
     with pytest.raises(UserError):
         results.read(made, text)
+
+
+def test_no_name_of_a_browser_is_markup(
+    served: Served, made: offer.Offer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    phone = served.phone(joined=False)
+    phone.ask("GET", served.code, User_Agent="<script>alert(1)</script>\x1b[2J\x9b\x00" + "x" * 1000)
+    assert post(phone, report(made))[0] == 200
+    folder = Path(served.lines[-1].split("earkit report ")[1])
+    device = runs.load(folder).profile["device"]  # type: ignore[index]
+    assert device.startswith("<script>alert(1)</script>[2Jxxx")
+    assert len(device) == 400
+    code, _, _ = earkit(capsys, "report", folder, "-o", folder.parent / "r.html")
+    assert code == 0
+    page = (folder.parent / "r.html").read_text()
+    assert "<script>alert" not in page
+    assert "&lt;script&gt;alert" in page
+
+
+def test_times_below_the_clocks_step_are_no_milliseconds(made: offer.Offer) -> None:
+    coarse = report(made, run_ms=[0, 0, 0, -0.0, 100.0], resolution_ms=100.0)
+    profile = results.judge(made, results.read(made, json.dumps(coarse).encode()), "a test").profile
+    assert profile is not None
+    assert profile["milliseconds"] is None
+    assert any("a step of this browser's clock" in note for note in profile["notes"])
+    assert "-0" not in json.dumps(profile["latency"])
+
+
+@pytest.mark.parametrize("where", [".", "..", "run"])
+def test_every_test_has_a_folder_of_its_own(
+    made: offer.Offer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    inside = tmp_path / "a" / "b"
+    inside.mkdir(parents=True)
+    monkeypatch.chdir(inside)
+    with serving(made, Path(where)) as served:
+        phone = served.phone()
+        assert [post(phone, report(made))[0] for _ in range(3)] == [200] * 3
+        folders = [Path(line.split("earkit report ")[1]).resolve() for line in served.lines[-3:]]
+    first = (inside / where).resolve()
+    assert folders == [first, *(first.with_name(f"{first.name}-{number}") for number in (2, 3))]
+    assert all((folder / "profile.json").is_file() for folder in folders)
 
 
 def test_a_full_disk_is_said_here_and_there(

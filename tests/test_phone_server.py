@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -156,6 +157,96 @@ def test_slow_and_many_connections_do_not_stop_it(
             one.close()
 
 
+def spoken(served: Served, text: str) -> bytes:
+    """Return all that comes back for raw bytes, until the server hangs up or is silent."""
+    with socket.create_connection((served.place.host, served.place.port), 20) as line:
+        line.settimeout(2)
+        line.sendall(text.encode("latin-1"))
+        heard = b""
+        with suppress(TimeoutError):
+            while part := line.recv(65536):
+                heard += part
+    return heard
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "POST /results HTTP/1.1\r\nOrigin: http://evil.example\r\nContent-Length: {bytes}\r\n",
+        "POST /nothing HTTP/1.1\r\nContent-Length: {bytes}\r\n",
+        "POST /results HTTP/1.1\r\nTransfer-Encoding: chunked\r\n",
+        "GET / HTTP/1.1\r\nContent-Length: {bytes}\r\n",
+        "DELETE / HTTP/1.1\r\nContent-Length: {bytes}\r\n",
+    ],
+)
+def test_what_one_request_brings_is_never_the_next(served: Served, head: str) -> None:
+    phone, host = served.phone(), f"Host: {served.place.authority}\r\n"
+    inner = f"GET /style.css HTTP/1.1\r\n{host}\r\n"
+    heard = spoken(served, f"{head.format(bytes=len(inner))}Cookie: {phone.cookie}\r\n{host}\r\n{inner}")
+    assert heard.count(b"HTTP/1.1 ") == 1
+    assert b"Connection: close" in heard
+    assert spoken(served, 2 * inner).count(b"HTTP/1.1 200") == 2  # without content they go on
+
+
+def test_no_cookie_costs_much(served: Served) -> None:
+    """The standard library's reader of cookies takes minutes of the processor for the first two."""
+    stranger, begun = served.phone(joined=False), time.process_time()
+    for value in (
+        'earkit="' + "\\" * 60_000 + '"',
+        'earkit="' + '\\"' * 30_000,
+        "a=b;" * 15_000,
+        "earkit=" * 9_000,
+    ):
+        stranger.cookie = value
+        assert stranger.status("GET", "/") == 403
+    assert time.process_time() - begun < 5
+    phone = served.phone()
+    phone.cookie = f"other=1; {phone.cookie}; more=2"
+    assert phone.status("GET", "/") == 200
+
+
+def test_odd_requests_are_answered_or_hung_up_on(served: Served) -> None:
+    host, cookie = f"Host: {served.place.authority}\r\n", f"Cookie: {served.phone().cookie}\r\n"
+    for text, status in (
+        (f"GET /model.wasm HTTP/1.1\r\nRange: bytes=5-2\r\n{host}{cookie}", 200),
+        (f"GET / HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n{host}{cookie}", 200),
+        (f"GET /style.css HTTP/1.1\r\nHost: evil.example\r\n{host}", 421),
+        (f"GET / HTTP/1.1\r\nCookie: earkit=\xff\x80\r\n{host}", 403),
+        (f"GET /join/\xff\x80 HTTP/1.1\r\n{host}", 403),
+        (f"GET /{'a' * 70_000} HTTP/1.1\r\n{host}", 414),
+        ("GET / HTTP/1.1\r\n" + "A: b\r\n" * 200, 431),
+        ("GET / HTTP/1.1\r\nA: " + "b" * 70_000 + "\r\n", 431),
+        ("GET / HTTP/9.9\r\n", 505),
+        ("\x16\x03\x01 \x00 \x00\r\n", 400),
+    ):
+        heard = spoken(served, f"{text}\r\n").split(b"\r\n")[0]
+        assert (b"%d" % status in heard) or status == 400, (text[:60], heard)
+    assert served.phone().status("GET", "/") == 200
+
+
+def test_who_sends_drop_by_drop_is_hung_up_on(
+    made: offer.Offer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "SECONDS", 1)
+    for tls, first in ((False, b"GET / HT"), (True, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03")):
+        with serving(made, tmp_path / "run", tls=tls) as served:
+            with socket.create_connection((served.place.host, served.place.port), 20) as line:
+                line.settimeout(0.25)
+                line.sendall(first)
+                end = time.monotonic() + 30
+                gone = False
+                while not gone:
+                    assert time.monotonic() < end
+                    try:
+                        line.sendall(b"a")  # never silent for as long as a second
+                        gone = line.recv(1000) == b""
+                    except TimeoutError:
+                        pass
+                    except OSError:
+                        gone = True
+            assert served.phone().status("GET", "/") == 200
+
+
 def test_tls_and_who_speaks_without(made: offer.Offer, tmp_path: Path) -> None:
     with serving(made, tmp_path / "run", tls=True) as served:
         assert served.codes[0].startswith("https://127.0.0.1:")
@@ -179,10 +270,13 @@ def test_tls_and_who_speaks_without(made: offer.Offer, tmp_path: Path) -> None:
 def test_addresses() -> None:
     own = address.find(None, 8443)
     assert own.origin.startswith("http")
-    assert address.find("localhost", 80).origin == "http://localhost:80"
+    assert address.find("localhost", 8080).origin == "http://localhost:8080"
     assert address.find("::1", 443).origin == "http://[::1]:443"
     lan = Address("192.168.1.5", 8443, socket.AF_INET, False)
     assert lan.origin == "https://192.168.1.5:8443"
+    usual = Address("Desk.local", 443, socket.AF_INET, False)  # browsers name neither case nor the usual port
+    assert (usual.authority, usual.origin) == ("desk.local", "https://desk.local")
+    assert address.find("localhost", 80).authority == "localhost"
     for bad, said in (
         ("0.0.0.0", "need one address"),
         ("no.such.invalid", "no such address"),

@@ -31,8 +31,9 @@ class Address:
 
     @property
     def authority(self) -> str:
-        """Return host and port as URLs have them."""
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        """Return host and port as browsers say them, who leave out the usual port."""
+        host = f"[{self.host}]" if ":" in self.host else self.host.lower()
+        return host if self.port == (80 if self.loopback else 443) else f"{host}:{self.port}"
 
     @property
     def origin(self) -> str:

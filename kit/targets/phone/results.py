@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from boards.errors import UserError
 from kit import measure, profile
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 MOST_TIMES = 20_000  # of one kind
 NUMBER_BYTES = 24  # of one in JSON, at most
-Milliseconds = Annotated[float, Field(ge=0, le=3_600_000)]
+TOO_FAST = "no milliseconds: most runs take less than a step of this browser's clock: try another browser"
+Milliseconds = Annotated[float, Field(ge=0, le=3_600_000), AfterValidator(abs)]  # -0.0 is 0
 Times = Annotated[tuple[Milliseconds, ...], Field(max_length=MOST_TIMES)]
 Byte = Annotated[int, Field(ge=-128, le=127)]
 
@@ -28,7 +29,7 @@ Byte = Annotated[int, Field(ge=-128, le=127)]
 class Report(BaseModel):
     """What the page sends: worker.js makes it."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
 
     build: str
     outputs: tuple[Byte, ...]  # of all inputs, one after the other
@@ -57,9 +58,8 @@ def read(offer: Offer, text: bytes) -> Report:
         report = Report.model_validate_json(text)
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
-        raise UserError(
-            f"results: {'.'.join(map(str, first['loc'][:2])) or 'JSON'}: {first['msg']}"
-        ) from None
+        where = ".".join(map(str, first["loc"][:2])) or "JSON"
+        raise UserError(f"results: {''.join(filter(str.isprintable, where))[:40]}: {first['msg']}") from None
     if report.build != offer.about["build"]:
         raise UserError("results: they are of another build: load the page again")
     if len(report.outputs) != offer.trial.host.size:
@@ -97,6 +97,7 @@ def _record(offer: Offer, report: Report, agent: str, device: npt.NDArray[np.int
     """Return profile.json: of a browser there are times, and neither instructions nor cycles."""
     trial, times = offer.trial, speed.summary(report.run_ms)
     front = speed.summary(report.frontend_ms) if report.frontend_ms else None
+    seen = times["median"] >= report.resolution_ms
     wrong = (device != trial.host).any(axis=1)
     scores: dict[str, float | None] = dict.fromkeys(("device", "host_int8", "host_float", "full"))
     full = measure.Full(None, None)
@@ -120,7 +121,7 @@ def _record(offer: Offer, report: Report, agent: str, device: npt.NDArray[np.int
         "origin": "measured",
         "instructions": None,
         "cycles": None,
-        "milliseconds": times["median"],
+        "milliseconds": times["median"] if seen else None,
         "latency": {
             **times,
             "of": "a run of the model" if offer.stream is None else "a hop of the stream",
@@ -141,7 +142,7 @@ def _record(offer: Offer, report: Report, agent: str, device: npt.NDArray[np.int
         "accuracy": scores,
         "reference": full.where,
         "energy": None,
-        "notes": [*trial.notes, *full.notes],
+        "notes": [*trial.notes, *full.notes, *([] if seen else [TOO_FAST])],
     }
     return profile.judged(record, offer.bundle.evaluation()["metric"], scores)
 

@@ -57,12 +57,14 @@ def serve(
     """
     tls, fingerprint = (None, "") if address.loopback else certificate(address.host)
     served, lock = Served(address.origin), threading.Lock()
+    first = out if out.name.strip(".") else out.resolve()
     door = Door(lambda: invite(f"{address.origin}/join/{door.token}"))
 
     def take(text: bytes, agent: str) -> dict[str, Any]:
         run = results.judge(offer, results.read(offer, text), agent)
         with lock:
-            folder = out if not served.runs else out.with_name(f"{out.name}-{len(served.runs) + 1}")
+            number = len(served.runs) + 1
+            folder = first if number == 1 else first.parent / f"{first.name}-{number}"
             try:
                 runs.save(run, folder)
             except OSError as error:

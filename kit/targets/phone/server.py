@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 import socket
 import ssl
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from html import escape
 from http import HTTPStatus
-from http.cookies import CookieError, SimpleCookie
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from socketserver import TCPServer
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from boards.errors import UserError
@@ -51,6 +54,7 @@ HEADERS = {
     "Cache-Control": "no-store",
 }
 COOKIE = "earkit"
+KEY = re.compile(rf"(?:^|[; ]){COOKIE}=([\w-]+)", re.ASCII)  # http.cookies takes minutes for hostile ones
 SECONDS = 30  # that a phone may be silent within a request, and between two
 CONNECTIONS = 32  # at a time
 HANDSHAKE = 0x16  # the first byte of TLS
@@ -96,7 +100,7 @@ class Server(ThreadingHTTPServer):
     def __init__(self, site: Site) -> None:
         """Take the port; UserError when another program has it."""
         self.site, self._room = site, threading.BoundedSemaphore(CONNECTIONS)
-        self._open: set[Any] = set()  # connections
+        self._open: dict[Any, float] = {}  # connections, and when their request must have come
         self.address_family = site.address.family
         try:
             super().__init__((site.address.host, site.address.port), Handler)
@@ -104,6 +108,10 @@ class Server(ThreadingHTTPServer):
             raise UserError(
                 f"{site.address.authority} cannot be served ({error.strerror}): give another --port or --host"
             ) from None
+
+    def server_bind(self) -> None:
+        """Take the port without asking a name server what this machine is called."""
+        TCPServer.server_bind(self)
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Start a thread, or hang up where there are enough."""
@@ -129,22 +137,41 @@ class Server(ThreadingHTTPServer):
             head = f"HTTP/1.1 400 HTTPS\r\nContent-Type: text/plain\r\nContent-Length: {len(line)}\r\n"
             request.sendall(head.encode() + b"Connection: close\r\n\r\n" + line)
             return None
-        with self.site.tls.wrap_socket(request, server_side=True) as secured:
+        wrapped = self.site.tls.wrap_socket(request, server_side=True, do_handshake_on_connect=False)
+        with wrapped as secured:
             return self._serve(secured, client_address)
 
     def _serve(self, line: Any, client_address: Any) -> None:
-        self._open.add(line)
+        self.expect(line)
         try:
+            if self.site.tls is not None:
+                line.do_handshake()
             super().finish_request(line, client_address)
         finally:
-            self._open.discard(line)
+            self._open.pop(line, None)
+
+    def expect(self, line: Any) -> None:
+        """Hang up on a connection whose next request has not come in time."""
+        self._open[line] = time.monotonic() + 2 * SECONDS  # a pause, then the request
+
+    def came(self, line: Any) -> None:
+        """Leave it as much time for the answer as it goes on taking it."""
+        self._open[line] = math.inf
+
+    def service_actions(self) -> None:
+        """Hang up on who sends a request drop by drop."""
+        now = time.monotonic()
+        self._hang_up(line for line, end in self._open.copy().items() if end < now)
 
     def server_close(self) -> None:
         """Give the port back, and hang up on everybody."""
         super().server_close()
-        for line in tuple(self._open):
+        self._hang_up(self._open.copy())
+
+    def _hang_up(self, lines: Iterable[Any]) -> None:
+        for line in lines:
             with suppress(OSError):
-                line.shutdown(socket.SHUT_RDWR)
+                socket.socket.shutdown(line, socket.SHUT_RDWR)  # TLS's own confuses the thread that reads
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Forget connections that broke; anything else is a bug, and told."""
@@ -170,12 +197,25 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         super().end_headers()
 
+    def handle_one_request(self) -> None:
+        """Give the next request its time to come."""
+        self.server.expect(self.connection)
+        super().handle_one_request()
+
+    def parse_request(self) -> bool:
+        """Take no more requests behind one with content: what is not read of it would be the next."""
+        parsed = super().parse_request()
+        if parsed and {"content-length", "transfer-encoding"} & set(map(str.lower, self.headers)):
+            self.close_connection = True
+        return parsed
+
     def do_HEAD(self) -> None:
         """Answer as to GET, without joining."""
         self.do_GET()
 
     def do_GET(self) -> None:
         """Answer with a file, or let a phone in."""
+        self.server.came(self.connection)
         with self._refusing():
             self._check_host()
             name = self.path.partition("?")[0].removeprefix("/")
@@ -195,9 +235,9 @@ class Handler(BaseHTTPRequestHandler):
                 raise RefusedError(403, "Only this page's own results are taken.")
             length = self.headers.get("Content-Length", "")
             if not length.isdecimal() or len(length) > 12 or int(length) > site.most_bytes:
-                self.close_connection = True
                 raise RefusedError(413, f"Results have at most {site.most_bytes:,} bytes.")
             text = self.rfile.read(int(length))
+            self.server.came(self.connection)
             try:
                 answer = site.results(text, agent)
             except UserError as error:
@@ -222,7 +262,8 @@ class Handler(BaseHTTPRequestHandler):
         """Let a phone in, and send it to the page; one that has joined already goes there too."""
         if "prefetch" in self.headers.get("Sec-Purpose", "") or self.command == "HEAD":
             raise RefusedError(503, "This code opens when you do.")
-        agent = self.headers.get("User-Agent", "an unnamed browser")[:400]
+        name = "".join(filter(str.isprintable, self.headers.get("User-Agent", "")))
+        agent = name[:400] or "an unnamed browser"
         with suppress(RefusedError):
             self._session()
             return self._redirect(None)
@@ -239,11 +280,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def _session(self) -> str:
         """Return what the phone's browser calls itself; RefusedError when it has not joined."""
-        cookie = SimpleCookie()
-        with suppress(CookieError):
-            cookie.load(self.headers.get("Cookie", ""))
-        key = cookie[COOKIE].value if COOKIE in cookie else None
-        return self.server.site.door.session(key).agent
+        found = KEY.search(self.headers.get("Cookie", ""))
+        return self.server.site.door.session(found and found[1]).agent
 
     def _check_host(self) -> None:
         """Refuse requests that mean another machine: a name that somebody points here is one."""
@@ -272,6 +310,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def _answer(self, content: bytes, kind: str, status: HTTPStatus = HTTPStatus.OK) -> None:
         self.send_response(status)
+        if self.close_connection:
+            self.send_header("Connection", "close")
         self.send_header("Content-Type", KINDS.get(kind, "application/octet-stream"))
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()

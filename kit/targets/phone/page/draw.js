@@ -50,17 +50,19 @@ export class Spectrogram {
 }
 
 export class Bars {
-  /** Shows all classes in their order, of many the likeliest; `values` are numbers, not probabilities. */
-  constructor(list, labels, values) {
+  /** Shows all classes in their order, of many the likeliest; with a `range` these are values, not probabilities. */
+  constructor(list, labels, range) {
     this.labels = labels;
-    this.values = values;
+    this.values = Boolean(range);
+    [this.low, this.high] = range ?? [0, 1];
+    const unit = range ? 1 : 100;
     this.rows = Array.from({ length: Math.min(MOST_BARS, labels.length) }, () => {
       const item = document.createElement("li");
       const [name, meter, number] = ["span", "span", "span"].map((tag) => item.appendChild(document.createElement(tag)));
       meter.className = "meter";
       meter.setAttribute("role", "meter");
-      meter.setAttribute("aria-valuemin", "0");
-      meter.setAttribute("aria-valuemax", values ? "1" : "100");
+      meter.setAttribute("aria-valuemin", unit * this.low);
+      meter.setAttribute("aria-valuemax", unit * this.high);
       number.className = "number";
       number.setAttribute("aria-hidden", "true"); // the meter says it
       list.append(item);
@@ -72,18 +74,24 @@ export class Bars {
   show(numbers) {
     const order = numbers.map((_, i) => i);
     if (this.labels.length > MOST_BARS) order.sort((a, b) => numbers[b] - numbers[a]);
-    const best = numbers.indexOf(Math.max(...numbers));
+    const best = this.values ? -1 : numbers.indexOf(Math.max(...numbers));
     this.rows.forEach(({ item, name, meter, number, bar }, row) => {
       const label = order[row];
       const value = numbers[label];
-      const text = this.values ? value.toFixed(2) : `${Math.round(100 * value)} %`;
+      const told = this.values ? value.toFixed(2).replace(/^-0.00$/, "0.00") : String(Math.round(100 * value));
       name.textContent = this.labels[label].replaceAll("_", " ");
       meter.setAttribute("aria-label", name.textContent);
-      meter.setAttribute("aria-valuenow", this.values ? value.toFixed(2) : Math.round(100 * value));
-      meter.setAttribute("aria-valuetext", text);
-      number.textContent = text;
-      bar.style.transform = `scaleX(${Math.max(0, Math.min(1, value))})`;
+      meter.setAttribute("aria-valuenow", told);
+      number.textContent = this.values ? told : `${told} %`;
+      meter.setAttribute("aria-valuetext", number.textContent);
+      bar.style.transform = this.stretch(value);
       item.className = value > 0 && label === best ? "best" : "";
     });
+  }
+
+  /** Returns how a bar of the whole width becomes one from 0 to `value`. */
+  stretch(value) {
+    const [from, to] = [0, value].map((end) => Math.max(0, Math.min(1, (end - this.low) / (this.high - this.low))));
+    return `translateX(${100 * Math.min(from, to)}%) scaleX(${Math.abs(to - from)})`;
   }
 }

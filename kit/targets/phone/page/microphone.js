@@ -14,18 +14,29 @@ export class Microphone {
     this.gone = gone;
   }
 
+  /** Fetches what the sound goes through, which may be long before a tap: the network can be gone by then. */
+  async prepare() {
+    this.context ??= new AudioContext();
+    this.loaded ??= this.context.audioWorklet.addModule("worklet.js");
+    try {
+      await this.loaded;
+    } catch {
+      this.context?.close(); // it would remember the failure
+      this.context = this.loaded = undefined;
+      throw new Error("A part of the page did not come. Tap Listen again where the computer is in reach.");
+    }
+  }
+
   /** Starts, within a tap; returns the port that gives the sound, its rate, and how the phone changes it. */
   async start() {
     if (!navigator.mediaDevices) throw new Error("Browsers give no microphone to pages without HTTPS. Open the address in the terminal.");
-    this.context ??= new AudioContext();
     try {
       this.stream = await navigator.mediaDevices.getUserMedia({ audio: WANTED });
     } catch (error) {
       throw new Error(WRONG[error.name] ?? `The microphone does not start (${error.name}).`);
     }
+    await this.prepare();
     await this.context.resume();
-    this.loaded ??= this.context.audioWorklet.addModule("worklet.js");
-    await this.loaded;
     const [track] = this.stream.getAudioTracks();
     track.onended = () => this.gone("The microphone went away. Tap Listen to start again.");
     track.onmute = () => this.gone("Another app took the microphone for now.");

@@ -37,6 +37,7 @@ function become(next) {
   at("listen").disabled = next === "loading" || next === "starting";
   at("test").disabled = next === "loading" || next === "starting";
   at("progress").hidden = next !== "testing";
+  at("bars").className = next === "listening" ? "live" : "";
   if (next === "listening") keepAwake();
   else lock = lock?.release() && undefined;
 }
@@ -51,6 +52,7 @@ async function keepAwake() {
 
 async function listen(because = "") {
   become("starting");
+  say("Starting the microphone. Allow it where the phone asks.");
   try {
     const { port, rate, changed } = await microphone.start();
     worker.postMessage({ kind: "listen", port, rate }, [port]);
@@ -60,6 +62,7 @@ async function listen(because = "") {
     const how = rate === about.rate ? "as the model wants it" : `resampled here to ${about.rate.toLocaleString("en")} Hz by a windowed sinc`;
     const filters = changed.length ? ` The phone changes it all the same: ${changed.join(", ")}.` : "";
     at("resampled").textContent = `The microphone gives ${rate.toLocaleString("en")} Hz, ${how}. The browser may have resampled it once before.${filters}`;
+    if (document.hidden) hidden(); // while the phone asked
   } catch (error) {
     microphone.stop();
     become("ready");
@@ -160,7 +163,9 @@ function begin(told) {
   document.title = `earkit: ${about.name}`;
   at("name").textContent = about.name;
   spectrogram = new Spectrogram(at("sound"), Math.round((SECONDS * about.rate) / about.hop), about.bands);
-  bars = new Bars(at("bars"), about.labels, about.values);
+  const { scale, zero_point } = about.output;
+  const range = [-128, 127].map((end) => (end - zero_point) * scale); // all that the model can say
+  bars = new Bars(at("bars"), about.labels, about.values ? range : null);
   at("classes").textContent = about.values ? "Values" : "How sure it is";
   at("heard").hidden = about.values;
   at("now").hidden = about.values;
@@ -173,6 +178,7 @@ function begin(told) {
   else say("Ready. Tap Listen.");
   draw();
   setInterval(tick, 1000);
+  microphone.prepare().catch(() => {}); // a tap tries again
   keep();
 }
 
@@ -224,8 +230,8 @@ worker.onmessage = ({ data }) => {
   if (data.kind === "heard") heard(data);
   if (data.kind === "last") show(data.event);
   if (data.kind === "tested") Object.assign(at("progress"), { max: data.count, value: data.done });
-  if (data.kind === "result") result(data.result);
-  if (data.kind === "failed") {
+  if (data.kind === "result" && state === "testing") result(data.result);
+  if (data.kind === "failed" && (data.during !== "test" || state === "testing")) {
     if (state === "listening") microphone.stop();
     if (about) become("ready");
     say(data.text[0].toUpperCase() + data.text.slice(1), true);

@@ -93,8 +93,7 @@ function stop() {
 }
 
 /** Runs the host's inputs, and returns what the model says and how long it takes. */
-async function test() {
-  const mine = (testing += 1);
+async function test(mine) {
   const { count, batch, sound, bytes } = about.test;
   const outputs = [];
   const runs = [];
@@ -116,6 +115,7 @@ async function test() {
     }
     postMessage({ kind: "tested", done: Math.min(count, first + batch), count });
     await new Promise((resolve) => setTimeout(resolve)); // lets "cancel" in
+    if (testing !== mine) return;
   }
   const report = { outputs, run_ms: thinned(runs), frontend_ms: thinned(fronts), warm_up: WARM_UP };
   const clock = { resolution_ms: resolution(), isolated: self.crossOriginIsolated, seconds: (performance.now() - begun) / 1000 };
@@ -125,7 +125,8 @@ async function test() {
     body: JSON.stringify({ ...report, ...clock, build: about.build, cores: navigator.hardwareConcurrency ?? 0, memory: ear.bytes }),
   });
   if (!sent.ok) throw new Error(`the computer refused the results (${sent.status}): ${(await sent.text()).slice(0, 200)}`);
-  postMessage({ kind: "result", result: await sent.json() });
+  const result = await sent.json();
+  if (testing === mine) postMessage({ kind: "result", result });
 }
 
 /** Lets a fresh ear hear a window; returns the milliseconds of each run, and of the front end's frames. */
@@ -163,13 +164,15 @@ function thinned(times) {
 }
 
 self.onmessage = async ({ data }) => {
+  if (data.kind === "test" || data.kind === "cancel") testing += 1;
+  const mine = testing;
   try {
     if (data.kind === "load") await load();
     if (data.kind === "listen") listen(data.port, data.rate);
     if (data.kind === "stop") stop();
-    if (data.kind === "test") await test();
-    if (data.kind === "cancel") testing += 1;
+    if (data.kind === "test") await test(mine);
   } catch (error) {
+    if (data.kind === "test" && testing !== mine) return; // nobody waits for it any more
     const lost = error instanceof TypeError && data.kind !== "listen";
     postMessage({ kind: "failed", during: data.kind, text: lost ? "the computer does not answer: is earkit still running there?" : error.message });
   }
