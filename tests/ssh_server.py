@@ -17,6 +17,18 @@ import pytest
 asyncssh = pytest.importorskip("asyncssh", reason="needs asyncssh (the 'test' extra)")
 
 
+class Door(asyncssh.SSHServer):  # type: ignore[misc]  # asyncssh may be absent
+    """Asks for passwords as well, of which none is right."""
+
+    def password_auth_supported(self) -> bool:
+        """Return whether it asks."""
+        return True
+
+    def validate_password(self, username: str, password: str) -> bool:
+        """Return whether that is right."""
+        return False
+
+
 class Machine:
     """Runs what it is told with `sh` in the folder `home`, as another machine would.
 
@@ -45,8 +57,9 @@ class Machine:
         self._server = self._call(self._listen(self.host_key, self.port))
 
     def close(self) -> None:
-        """Go away."""
+        """Go away, with what still runs."""
         self._stop()
+        self._call(self._end())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
@@ -58,6 +71,12 @@ class Machine:
 
         self._call(stop())
 
+    async def _end(self) -> None:
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
     def _call(self, work: Any) -> Any:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(20)
 
@@ -66,6 +85,7 @@ class Machine:
         return await asyncssh.listen(
             "127.0.0.1",
             port,
+            server_factory=Door,
             server_host_keys=[key],
             authorized_client_keys=allowed,
             process_factory=self._run,
@@ -98,7 +118,8 @@ class Machine:
             feeding.cancel()
         finally:
             if child.returncode is None:
-                os.killpg(child.pid, signal.SIGHUP)  # as sshd does to what a lost connection leaves behind
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(child.pid, signal.SIGHUP)  # as sshd does behind a lost connection
                 await child.wait()
 
     async def _feed(self, process: Any, child: Any, connection: Any) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from adbd_stand_in import Phone
+from adbd_stand_in import Phone, Stream
 
 from boards import computers
 from boards.errors import UserError
@@ -220,6 +220,39 @@ def test_without_an_adb_server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
         adb.find()
 
 
+def test_an_adb_server_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ANDROID_SERIAL", raising=False)
+    monkeypatch.setattr(adb, "SILENCE", 1)
+    with socket.create_server(("127.0.0.1", 0)) as listening:  # takes what comes, and never answers
+        monkeypatch.setenv("ANDROID_ADB_SERVER_PORT", str(listening.getsockname()[1]))
+        with pytest.raises(
+            UserError, match=r"the adb server at .* has said nothing for 1 s: `adb kill-server`"
+        ):
+            adb.find()
+
+
+@pytest.mark.parametrize("dies", [True, False])
+def test_a_phone_that_dies_or_sleeps_in_mid_push(
+    made: Program, phone: Phone, monkeypatch: pytest.MonkeyPatch, dies: bool
+) -> None:
+    targets.flash(made, None)
+    monkeypatch.setattr(adb, "SILENCE", 2)
+    (phone.folder / "bin" / "df").write_text("#!/bin/sh\necho /dev/x 9 9 99999999 9% /data\n")
+
+    def stuck(stream: Stream, _name: str) -> None:
+        if dies:
+            phone.vanish()
+        else:
+            threading.Event().wait(6)
+        stream.come, stream.ended = b"", True
+
+    monkeypatch.setattr(phone, "_receive", stuck)
+    line = "has gone|adb says" if dies else "has said nothing for 2 s: is it asleep"
+    with pytest.raises(UserError, match=f"{phone.serial} ({line})"):
+        targets.flash(replace(made, build_id="new"), None)
+    assert (phone.folder / "data/earkit/tiny/program").read_bytes() == made.program.read_bytes()
+
+
 def test_kinds_of_cores() -> None:
     said = (
         "cpu0 1800000 0 1 a\ncpu1 1800000 0 1 a\ncpu10 2000000 0 1 b\ncpufreq\ncpu2 3000000 0 0 c\nnonsense"
@@ -230,7 +263,9 @@ def test_kinds_of_cores() -> None:
         ("3", (0, 1), 1800.0),
     ]
     assert found[0].title == "core 10 at most 2,000 MHz"
-    assert android.clusters("") == ()
+    long = "9" * 5000
+    for text in ("", f"cpu{long} 1 1 1 a", f"cpu0 {long} 1 1 a", f"cpu0 1 1 1 {long}", "cpu-1 1 1 1 a"):
+        assert android.clusters(text) == ()
 
 
 TABLE = (
@@ -279,7 +314,10 @@ def test_what_benchmark_model_prints() -> None:
     old = "Average inference timings in us: Warmup: 3000.5, Init: 99, Inference: 2875.25\n"
     found = benchmark_model.parse(old)
     assert (found["init"], found["warm_up"], found["mean"], found["ops"]) == (99, 3000.5, 2875.25, [])
-    for text, said in (("", "nothing"), ("ERROR: Failed to load model\nbye", "Failed to load model")):
+    refused = [("", "nothing"), ("ERROR: Failed to load model\nbye", "Failed to load model")]
+    odd = (LOG.replace("43.2", "4.3.2"), LOG.replace("0.018", "x"), LOG.replace("[avg ms]", "[mean]"))
+    refused += [(text, "report is not understood") for text in odd]
+    for text, said in refused:
         with pytest.raises(UserError, match=said):
             benchmark_model.parse(text)
 

@@ -117,6 +117,92 @@ def test_a_release_that_does_not_start_is_rolled_back(pi: Machine) -> None:
     assert running(pi) == OLD
 
 
+def test_one_that_does_not_end_is_not_healthy_or_rolled_back(
+    pi: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = put(OLD)
+    monkeypatch.setattr(deploying, "HEALTH", 1.0)
+    with Remote("pi") as remote:
+        with pytest.raises(RemoteError, match=rf"not healthy \(it did not end .*\); release {old.digest}"):
+            deploy(remote, "ear", NEW, "sleep 60", patience=1.0)
+        assert running(pi) == OLD
+        start = "grep -q old ~/.local/share/earkit/ear/current/bin/run || sleep 60"
+        with pytest.raises(RemoteError, match=rf"not start \(it did not end .*; release {old.digest} runs"):
+            deploy(remote, "ear", NEW, HEALTHY, start=start)
+    assert running(pi) == OLD
+
+
+def test_a_release_is_started_again_as_it_was(pi: Machine) -> None:
+    old = put(OLD)
+    start, again = "echo new >>~/told; exit 1", "echo before >>~/told"
+    with Remote("pi") as remote:
+        for files in (NEW, OLD):  # another one, and the same with another start
+            with pytest.raises(RemoteError, match=rf"does not start .*; release {old.digest} runs again"):
+                deploy(remote, "ear", files, HEALTHY, start=start, again=again)
+            assert running(pi) == OLD
+    assert (pi.home / "told").read_text() == "new\nbefore\n" * 2
+
+
+@pytest.mark.parametrize("target", ["releases/0123456789abcdef", "/nowhere", "releases/by hand", "."])
+def test_current_that_leads_nowhere_is_mended(pi: Machine, target: str) -> None:
+    put(OLD)
+    (base(pi) / "ear" / "releases" / "by hand").mkdir()
+    (base(pi) / "ear" / "current").unlink()
+    (base(pi) / "ear" / "current").symlink_to(target)
+    with Remote("pi") as remote:
+        assert deploying.current(remote, "ear") is None
+    again = put(OLD)
+    assert (again.before, again.sent) == (None, 0)
+    assert running(pi) == OLD
+
+
+def test_the_release_that_runs_is_built_anew_when_it_is_damaged(pi: Machine) -> None:
+    old = put(OLD)
+    there = base(pi) / "ear" / "releases" / old.digest
+    (there / "wheels" / "a" / "b.py").unlink()
+    assert put(OLD).digest == old.digest
+    assert running(pi) == OLD
+    (there / "SHA256SUMS").write_text("")
+    (there / "twin").unlink()
+    (there.parent / f"{old.digest}.old").mkdir()  # a power cut left it
+    put(OLD)
+    assert running(pi) == OLD
+    assert [path.name for path in there.parent.iterdir()] == [old.digest]
+    inode = there.stat().st_ino
+    put(OLD)
+    assert there.stat().st_ino == inode  # what is whole stays as it is
+
+
+@pytest.mark.parametrize("name", ["NAME", "DIGEST", "KEEP", "KEEP.NAME-DIGEST_1"])
+def test_names_that_scripts_have_too(pi: Machine, name: str) -> None:
+    put(OLD, name=name)
+    put(NEW, name=name)
+    assert running(pi, name) == NEW
+    assert len(list((base(pi) / name / "releases").iterdir())) == 2
+
+
+def test_a_login_that_talks(pi: Machine) -> None:
+    pi.altered = lambda command: f"echo Welcome to your Pi; {command}"
+    first = put(OLD)
+    assert (put(NEW).before, put(NEW).sent) == (first.digest, 0)
+    assert running(pi) == NEW
+
+
+def test_a_machine_that_never_says_whether_it_is_free(pi: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deploying, "LOCK", 1.0)
+    pi.altered = lambda command: "sleep 60" if "flock" in command else command
+    with pytest.raises(RemoteError, match="pi: `flock` did not end within 1 s: is the machine busy"):
+        put(OLD)
+
+
+@pytest.mark.parametrize("said", ["", "-", "nan", "9" * 40, "-5", "1 2"])
+def test_a_disk_that_is_not_there(pi: Machine, tmp_path: Path, said: str) -> None:
+    (tmp_path / "fast" / "awk").write_text(f"#!/bin/sh\ncat >/dev/null; echo '{said}'\n")
+    (tmp_path / "fast" / "awk").chmod(0o755)
+    with pytest.raises(RemoteError, match=r"pi: `df` there tells no free space .*: is its disk there, and"):
+        put(OLD)
+
+
 def cut_at(pi: Machine, point: int) -> None:
     """Cut the connection before the machine takes its next command but `point`."""
     seen = len(pi.commands)

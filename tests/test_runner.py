@@ -1,4 +1,4 @@
-"""The runner for Linux machines, part by part: sound, who hears of events, the machine's state."""
+"""The runner for Linux machines, part by part: sound, the machine's state, engines, damaged files."""
 
 from __future__ import annotations
 
@@ -6,13 +6,11 @@ import ast
 import io
 import json
 import os
-import shutil
+import re
 import subprocess
 import sys
-import threading
 import time
 import wave
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +18,12 @@ import numpy as np
 import pytest
 
 from boards.errors import UserError
-from kit.runner import machine, publish, sound
+from kit.runner import __main__ as runner
+from kit.runner import about, engines, machine, sound
 from kit.runner.engines import Measured, best
 from kit.targets import release
 
 RATE = 16_000
-EVENT = {"event": "Türklingel", "probability": 0.9, "start": 1.25}
 
 
 def heard(source: str, fast: bool = True, rate: int = RATE) -> np.ndarray[Any, Any]:
@@ -64,6 +62,16 @@ def test_a_wav_file_that_does_not_fit(tmp_path: Path) -> None:
             heard(str(tmp_path / name))
 
 
+@pytest.mark.parametrize("missing", [1, 3, 1999, 16_000])
+def test_a_wav_file_that_was_cut_gives_the_frames_that_are_there(tmp_path: Path, missing: int) -> None:
+    both = np.arange(8000, dtype=np.int16).reshape(-1, 2)
+    path = write_wav(tmp_path / "cut.wav", both)
+    path.write_bytes(path.read_bytes()[:-missing])
+    whole = (2 * both.size - missing) // 4
+    wanted = np.rint(both[:whole].mean(axis=1)).astype(np.int16)
+    assert np.array_equal(np.concatenate([*sound.blocks(str(path), RATE, True, bool), wanted[:0]]), wanted)
+
+
 def test_sound_from_stdin(monkeypatch: pytest.MonkeyPatch) -> None:
     samples = np.arange(1000, dtype=np.int16)
     stdin = io.TextIOWrapper(io.BytesIO(samples.tobytes() + b"\x01"))  # half a sample at the end is none
@@ -95,6 +103,26 @@ def test_the_microphone_is_recorded_by_arecord_until_stopped(arecord: Path) -> N
     assert arguments == "-q -D default -f S16_LE -c 1 -r 16000 -t raw\n"
     next(sound.blocks("plughw:CARD=Mic,DEV=0", RATE, False, lambda: False))
     assert "-D plughw:CARD=Mic,DEV=0 " in Path(f"{arecord}.arguments").read_text()
+
+
+def test_overruns_are_told_of_and_stop_nothing(arecord: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    lines = "yes 'overrun!!! (at least 1.250 ms long)' | head -n 5000 >&2"  # more than a pipe holds
+    zeros = "head -c 6400 /dev/zero"
+    stand_in(arecord, f"[ $LC_ALL = C ] || exit 3\n{zeros}\n{lines}\n{zeros}\nexec sleep 60")
+    heard: list[int] = []
+    for block in sound.blocks("mic", RATE, False, lambda: sum(heard) >= 6400):
+        heard.append(block.size)
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith("microphone default lost sound, ")
+
+
+def test_a_recorder_that_will_not_end_is_ended(arecord: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in(arecord, "trap '' TERM\nwhile :; do printf 0123456789; done")
+    monkeypatch.setattr(sound, "QUIET", 0.5)
+    start = time.monotonic()
+    for _ in sound.blocks("mic", RATE, False, lambda: time.monotonic() > start + 0.2):
+        pass
+    assert time.monotonic() - start < 20
 
 
 @pytest.mark.parametrize(
@@ -131,111 +159,6 @@ def test_a_microphone_that_is_unplugged_or_silent(arecord: Path, monkeypatch: py
         heard("mic")
 
 
-def test_websocket_listeners_hear_of_events() -> None:
-    client = pytest.importorskip("websocket", reason="needs websocket-client, somebody else's client")
-    sink = publish.WebSocket(f"127.0.0.1:{free_port()}")
-    try:
-        lines = [client.create_connection(f"ws://127.0.0.1:{sink.address[1]}", timeout=20) for _ in range(2)]
-        wait_for(lambda: len(sink._listeners) == 2)
-        sink.send(EVENT)
-        assert [json.loads(line.recv()) for line in lines] == [EVENT] * 2
-        lines[0].close()
-        wait_for(lambda: sink.send(EVENT) is None and len(sink._listeners) == 1)
-        with pytest.raises(UserError, match="it is taken: choose another port, or end who has it"):
-            publish.WebSocket(str(sink.address[1]))
-        lines[1].close()
-    finally:
-        sink.close()
-
-
-def test_a_slow_websocket_listener_loses_the_oldest(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(publish, "QUEUED", 3)
-    sink = publish.WebSocket(str(free_port()))
-    try:
-        stuck = publish.queue.Queue[str](publish.QUEUED)
-        sink._listeners.add(stuck)
-        for number in range(10):
-            sink.send({"event": number})
-        assert [json.loads(stuck.get())["event"] for _ in range(3)] == [7, 8, 9]
-    finally:
-        sink.close()
-
-
-@pytest.mark.parametrize("address", ["", "x", "host:", "1:99999", "0", "mqtt://x"])
-def test_addresses_of_websockets_that_are_none(address: str) -> None:
-    with pytest.raises(UserError, match="is no address: give a port, or host:port"):
-        publish.WebSocket(address)
-
-
-@pytest.fixture
-def broker(tmp_path: Path) -> Iterator[int]:
-    """Give the port of a mosquitto that wants a name and a password."""
-    program = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin")
-    maker = shutil.which("mosquitto_passwd")
-    if program is None:
-        pytest.skip("needs mosquitto")
-    port = free_port()
-    config = f"listener {port} 127.0.0.1\n" + ("user root\n" if os.geteuid() == 0 else "")
-    if maker:
-        subprocess.run([maker, "-b", "-c", tmp_path / "users", "ear", "s3:/@"], check=True)
-        config += f"allow_anonymous false\npassword_file {tmp_path}/users\n"
-    else:
-        config += "allow_anonymous true\n"
-    (tmp_path / "conf").write_text(config)
-    process = subprocess.Popen([program, "-c", str(tmp_path / "conf")], stderr=subprocess.DEVNULL)
-    try:
-        yield port
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def test_a_broker_hears_of_events_even_of_those_before_it_came(broker: int) -> None:
-    from paho.mqtt import client
-
-    got: list[tuple[str, Any]] = []
-    listener = client.Client(client.CallbackAPIVersion.VERSION2)
-    listener.username_pw_set("ear", "s3:/@")
-    subscribed = threading.Event()
-    listener.on_connect = lambda *_: listener.subscribe("home/#", qos=1)
-    listener.on_subscribe = lambda *_: subscribed.set()
-    listener.on_message = lambda _c, _d, message: got.append((message.topic, json.loads(message.payload)))
-    while listener_fails(listener, broker):
-        time.sleep(0.1)
-    listener.loop_start()
-    assert subscribed.wait(20)
-    sink = publish.Mqtt(f"mqtt://ear:s3%3A%2F%40@127.0.0.1:{broker}/home/ears")
-    sink.send(EVENT)  # before it is connected: it waits
-    sink.send({"event": "second"})
-    wait_for(lambda: len(got) == 2)
-    sink.close()
-    listener.disconnect()
-    listener.loop_stop()
-    assert got == [("home/ears", EVENT), ("home/ears", {"event": "second"})]
-
-
-def listener_fails(listener: Any, port: int) -> bool:
-    try:
-        listener.connect("127.0.0.1", port)
-    except OSError:
-        return True
-    return False
-
-
-@pytest.mark.parametrize("address", ["broker", "http://x/y", "mqtt://", ""])
-def test_addresses_of_brokers_that_are_none(address: str) -> None:
-    with pytest.raises(UserError, match="is no broker: mqtt://host:1883/topic"):
-        publish.Mqtt(address)
-
-
-def test_an_absent_broker_stops_nothing() -> None:
-    sink = publish.Mqtt(f"mqtt://127.0.0.1:{free_port()}")
-    start = time.monotonic()
-    sink.send(EVENT)
-    sink.close()
-    assert time.monotonic() - start < 10
-
-
 def test_the_state_of_a_raspberry_pi(tmp_path: Path) -> None:
     for name, text in {
         "proc/device-tree/model": "Raspberry Pi 4 Model B Rev 1.4\0",
@@ -264,6 +187,86 @@ def test_the_state_of_a_raspberry_pi(tmp_path: Path) -> None:
     ]
     busy = machine.complaints({**state, "load": 3.0}, {**state, "cores": 4, "throttled": [], "governor": []})
     assert busy == ["other work ran beside it: a load of 3.0 on 4 cores"]
+
+
+def test_a_machine_that_tells_nonsense_tells_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    zones = ("-", "", "9" * 5000, "9" * 400, "-274000", "0", "2147483647", "1e3", "\0", "48000")
+    for number, said in enumerate(zones):
+        zone = tmp_path / f"sys/class/thermal/thermal_zone{number}"
+        zone.mkdir(parents=True)
+        (zone / "temp").write_text(said)
+        clock = tmp_path / f"sys/devices/system/cpu/cpu{number}/cpufreq"
+        clock.mkdir(parents=True)
+        (clock / "scaling_cur_freq").write_text(said if number < 4 else "x")
+        (clock / "scaling_governor").mkdir()
+    state = machine.state(tmp_path)
+    assert (state["celsius"], state["mhz"], state["governor"]) == (48.0, [], [])
+    json.dumps(machine.complaints(state, state))
+
+
+def release_of(folder: Path) -> dict[str, Path]:
+    """Write the files that a runner reads first, and return them by name."""
+    record = {"name": "x", "build_id": "1", "stream": False, "frontend": None, "labels": ["a", "b"]}
+    (folder / about.RECORD).write_text(json.dumps(record))
+    np.savez(
+        folder / about.CHECKS, **dict.fromkeys(("inputs", "program", "litert"), np.zeros((1, 1, 4), np.int8))
+    )
+    return {name: folder / name for name in (about.RECORD, about.CHECKS)}
+
+
+@pytest.mark.parametrize("name", [about.RECORD, about.CHECKS])
+def test_a_damaged_file_of_a_release_is_one_line(
+    tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = release_of(tmp_path)[name]
+    whole = path.read_bytes()
+    for damaged in (
+        b"",
+        whole[: len(whole) // 2],
+        whole[:-4],
+        b"PK\3\4" + whole[:9],
+        b"\x93NUMPY",
+        b"[1]",
+        None,
+    ):
+        if damaged is None:
+            path.unlink()
+        else:
+            path.write_bytes(damaged)
+        (tmp_path / about.PROGRAM).write_text("#!/bin/sh\nexit 1\n")
+        (tmp_path / about.PROGRAM).chmod(0o755)
+        assert runner.main(["--folder", str(tmp_path), "check"]) == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        assert f"{path}: is damaged (" in line
+        assert line.endswith("run `earkit flash` again")
+
+
+@pytest.mark.parametrize(
+    "array", [np.zeros((2, 4), np.int8), np.zeros(3, np.float32), np.int8([]), np.int8(1)]
+)
+@pytest.mark.parametrize("kept", [0, 20, 100, None])
+def test_damaged_inputs_are_one_line(
+    tmp_path: Path,
+    array: np.ndarray[Any, Any],
+    kept: int | None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    class Takes4:
+        def __init__(self, *_: object) -> None:
+            self._into = {"shape": np.array([1, 5])}
+
+        run = engines.LiteRT.run
+
+    release_of(tmp_path)
+    packed = io.BytesIO()
+    np.save(packed, array)
+    monkeypatch.setattr(engines, "LiteRT", Takes4)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(packed.getvalue()[:kept])))
+    assert runner.main(["--folder", str(tmp_path), "infer"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.match(r"what came on stdin|an input has \d values, the model takes 5", line)
 
 
 def test_vcgencmd_is_asked_where_the_kernel_does_not_tell(
@@ -319,18 +322,3 @@ def ours() -> set[str]:
     code = "import sys, boards, kit\nprint(*{m.partition('.')[0] for m in sys.modules})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return set(done.stdout.split())
-
-
-def wait_for(true: Any) -> None:
-    end = time.monotonic() + 20
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.02)
-
-
-def free_port() -> int:
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

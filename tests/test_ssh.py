@@ -168,6 +168,26 @@ def test_a_connection_cut_in_mid_transfer_leaves_the_old_file(pi: Machine) -> No
     assert (pi.home / "d" / "a").read_bytes() == b"new"
 
 
+def test_a_login_that_talks_and_one_that_runs_nothing(pi: Machine) -> None:
+    pi.altered = lambda command: f"echo Welcome to your Pi; {command}"
+    with Remote("pi") as remote:
+        assert remote.check("echo said") == "said"
+        assert remote.run("cat", b"\0data").out == b"\0data"
+        assert remote.run("true").out == b""
+    pi.altered = lambda _: "echo This account is currently not available.; exit 1"
+    assert "this log-in runs no commands there (This account is currently not available.)" in refused("pi")
+
+
+@pytest.mark.parametrize("said", ["", "{", '{"a": 1', "[1]", "null", "nonsense", "[" * 100_000])
+def test_a_record_that_is_none(pi: Machine, said: str) -> None:
+    (pi.home / "record").write_text(said)
+    with Remote("pi") as remote:
+        with pytest.raises(RemoteError, match=r"^pi: `cat record` said '.{0,40}', no record: run `earkit"):
+            remote.record("cat record")
+        (pi.home / "record").write_text(' {"a": 1}\n')
+        assert remote.record("cat record") == {"a": 1}
+
+
 def test_a_command_that_does_not_end(pi: Machine) -> None:
     with Remote("pi") as remote:
         with pytest.raises(RemoteError, match=r"`sleep 60` did not end within 1 s: is the machine busy"):

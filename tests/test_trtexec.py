@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kit.targets import tegra, trtexec
+from kit.targets import tegra, tensorrt, trtexec
 from kit.targets.trtexec import TrtexecError
 
 # The lines of 8.x, 10.x and 11.x as their logs have them; the numbers are made up.
@@ -179,6 +179,44 @@ def test_outputs_are_read_and_compared_as_numpy_does() -> None:
     assert trtexec.compare(a.tolist(), a.tolist())["decibel"] is None
     with pytest.raises(TrtexecError, match="another number of outputs"):
         trtexec.compare(a.tolist(), b[:, :2].tolist())
+
+
+def test_logs_and_outputs_that_are_absurd_crash_nothing() -> None:
+    whole, long = log("v100300", NEW), "9" * 5000
+    for text in (
+        whole.replace("v100300", f"v{long}"),
+        whole.replace("v100300", "v..."),
+        whole.replace("4021", long),
+        whole.replace("1.2 ms", f"{long} ms"),
+        whole.replace("804.136", "-+.e"),
+        whole.replace("Latency: ", "Latency: " * 1000),
+        "&&&& PASSED TensorRT.trtexec [TensorRT v\n" * 1000,
+        "\0\x1b[2J" + whole,
+    ):
+        report = trtexec.parse(text)
+        assert trtexec.why(report, 1).count("\n") == 0
+        json.dumps(report, allow_nan=False)
+    deep = "[" * 100_000
+    for values in (long, "9" * 400, '"x"', "null"):
+        with pytest.raises(TrtexecError, match="are no numbers"):
+            trtexec.outputs_of(f'[{{"values": [{values}]}}]')
+    for text in (deep, "3", ""):
+        with pytest.raises(TrtexecError, match="are no numbers"):
+            trtexec.outputs_of(text)
+    for text in (deep, '[{"name": 1, "averageMs": NaN, "percentage": 1}]', '{"name": 1}', "7", "[7]", None):
+        assert tensorrt.layers(text) == []
+
+
+def test_a_jetson_that_tells_nonsense_tells_nothing() -> None:
+    long = "9" * 5000
+    for text in (STATS.replace("2345", long), STATS.replace("GR3D_FREQ 0", f"GR3D_FREQ {long}")):
+        assert tegra.stats(text)["samples"] <= 2
+    absurd = STATS.replace("7000mW", f"{long}mW").replace("51C", f"{long}C").replace("RAM 2345", "RAM x")
+    said = tegra.stats(absurd)
+    assert (said["samples"], said["whole"]) == (1, None)
+    assert said["celsius"] == {"cpu": 49.5, "soc2": 47.0, "tj": 52.0}
+    told = tegra.state({"jetson_clocks": f"GPU CurrentFreq={long}\n", "nvpmodel": "\0" * 9, "module": "\0"})
+    assert told == {"power_mode": None, "megahertz": {}, "l4t": None, "module": None}
 
 
 STATS = """\

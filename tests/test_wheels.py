@@ -109,6 +109,19 @@ def test_a_machine_whose_numpy_is_its_own(index: Path) -> None:
     assert not any(path.name.startswith("numpy") for path in found.paths)
 
 
+def test_a_damaged_wheel_is_fetched_anew(index: Path) -> None:
+    make(index, *BESIDE, "ai_edge_litert-2.3.0-cp311-cp311-manylinux_2_27_aarch64")
+    make(index, "numpy-2.1.0-cp311-cp311-manylinux_2_27_aarch64")
+    whole = wheels.resolve(PI).paths[1].read_bytes()
+    middle = whole.index(b"1 / 0") - 200
+    for damaged in (b"", whole[:100], whole[:-30], whole[:middle] + b"\xff" * 50 + whole[middle + 50 :]):
+        found = wheels.resolve(PI)
+        found.paths[1].write_bytes(damaged)
+        with pytest.raises(UserError, match=r"numpy.*whl was damaged .* and is removed: the same command"):
+            found.files()
+        assert not found.paths[1].exists()
+
+
 def test_without_network_or_pip_there_is_a_cure(index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match=r"no wheels of paho-mqtt.* and websockets.*: a newer Python"):
         wheels.resolve(PI)

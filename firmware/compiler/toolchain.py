@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -249,6 +250,8 @@ def _run(command: Sequence[str]) -> str:
 
 
 def _first_error(text: str) -> str:
+    if re.search(r"error: failed to parse 'tmp/.*\.d'", text):  # zig's own lists of files
+        return "zig cannot read paths with a backslash, or with quotes and blanks: choose another folder"
     lines = [line for line in text.splitlines() if line.strip()]
     for line in lines:
         if "collect2" in line:

@@ -19,12 +19,13 @@ from typing import Any
 import numpy as np
 
 from boards.errors import UserError
+from kit.arguments import number, whole
 from kit.detect import Detector, Rules
 from kit.device import Device, Result
 from kit.link import GoneError
 from kit.records import Detection
 from kit.runner import engines, machine, publish, sound
-from kit.runner.about import BENCH, About
+from kit.runner.about import BENCH, UNREADABLE, About, damage
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -50,13 +51,13 @@ def parser() -> argparse.ArgumentParser:
     verbs.add_parser("check", help="compare both engines with what the host says, and measure them")
     verbs.add_parser("bench", help="measure both engines now")
     one = verbs.add_parser("infer", help="inputs as .npy on stdin to outputs and times as .npz on stdout")
-    one.add_argument("--threads", type=int, default=1)
+    one.add_argument("--threads", type=whole(1), default=1)
     ear = verbs.add_parser("listen", help="print events as JSON lines until stopped")
     ear.add_argument("--source", default=sound.MICROPHONE, help="mic, ALSA's name:of,it, - (stdin) or a .wav")
     ear.add_argument("--fast", action="store_true", help="a file as fast as possible")
-    ear.add_argument("--threshold", type=float, help="probability that makes an event, 0 to 1")
+    ear.add_argument("--threshold", type=number(0, 1), help="probability that makes an event, 0 to 1")
     ear.add_argument("--engine", choices=("auto", "program", "litert"), default="auto")
-    ear.add_argument("--threads", type=int, help="of LiteRT (default: as measured)")
+    ear.add_argument("--threads", type=whole(1), help="of LiteRT (default: as measured)")
     ear.add_argument("--mqtt", metavar="mqtt://HOST/TOPIC", help="tell a broker too")
     ear.add_argument("--websocket", metavar="[HOST:]PORT", help="tell whoever connects there too")
     return top
@@ -98,7 +99,12 @@ def measured(about: About) -> dict[str, Any]:
 def infer(about: About, args: argparse.Namespace) -> None:
     """Run inputs through LiteRT."""
     engine = engines.LiteRT(about, args.threads)
-    inputs = np.load(io.BytesIO(sys.stdin.buffer.read()), allow_pickle=False)
+    try:
+        inputs = np.load(io.BytesIO(sys.stdin.buffer.read()), allow_pickle=False)
+    except UNREADABLE as error:
+        raise UserError(f"what came on stdin as .npy {damage(error)}") from None
+    if not isinstance(inputs, np.ndarray) or inputs.dtype != np.int8 or not (inputs.ndim and inputs.size):
+        raise UserError("what came on stdin are no int8 inputs: .npy of (N, …) is needed")
     answers = [engine.run(x) for x in inputs]
     packed = io.BytesIO()
     outputs, times = zip(*answers)
@@ -112,8 +118,8 @@ def listen(about: About, args: argparse.Namespace) -> None:
     if not about.listens:
         raise UserError(f"{about.name} was compiled from a bare .tflite, without a front end: use a bundle")
     stop: list[int] = []
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda number, _: stop.append(number))
+    for one in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(one, lambda one, _: stop.append(one))
     meant, rules = about.meaning, Rules() if args.threshold is None else Rules(threshold=args.threshold)
     detector = Detector(meant, rules)
     with ExitStack() as stack:

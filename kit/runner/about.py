@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
+import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,9 +14,15 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
+from boards.errors import UserError
 from kit.detect import Meaning
 
 RECORD, CHECKS, PROGRAM, MODEL, BENCH = "about.json", "checks.npz", "program", "model.tflite", "bench.json"
+
+UNREADABLE = (  # what numpy makes of damaged files
+    *(OSError, ValueError, TypeError, AttributeError, KeyError, EOFError),
+    *(zipfile.BadZipFile, zlib.error),
+)
 
 Int8 = npt.NDArray[np.int8]
 
@@ -32,7 +41,10 @@ class About:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.record: dict[str, Any] = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        try:
+            self.record: dict[str, Any] = dict(json.loads((folder / RECORD).read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError) as error:
+            raise UserError(f"{folder / RECORD}: {damage(error)}") from None
 
     @property
     def name(self) -> str:
@@ -52,8 +64,12 @@ class About:
 
     def checks(self) -> Checks:
         """Return what is known of its outputs."""
-        with np.load(self.folder / CHECKS, allow_pickle=False) as arrays:
-            return Checks(*(arrays[name] for name in ("inputs", "program", "litert")))
+        try:
+            packed = io.BytesIO((self.folder / CHECKS).read_bytes())
+            with np.load(packed, allow_pickle=False) as arrays:
+                return Checks(*(arrays[name] for name in ("inputs", "program", "litert")))
+        except UNREADABLE as error:
+            raise UserError(f"{self.folder / CHECKS}: {damage(error)}") from None
 
     def bench(self) -> dict[str, Any]:
         """Return the record of the last measurement, empty without one."""
@@ -61,3 +77,9 @@ class About:
             return dict(json.loads((self.folder / BENCH).read_text(encoding="utf-8")))
         except (OSError, ValueError):
             return {}
+
+
+def damage(error: Exception) -> str:
+    """Return the line for a file of a release that cannot be read."""
+    reason = " ".join(str(error).split())[:120]
+    return f"is damaged ({type(error).__name__}: {reason}): run `earkit flash` again"

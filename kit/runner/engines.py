@@ -43,7 +43,8 @@ class LiteRT:
             raise UserError(f"LiteRT cannot be used here ({error}): --engine program does without") from None
         model = (about.folder / MODEL).read_bytes()
         try:
-            self._interpreter = interpreter_of(model_content=model, num_threads=threads)
+            most = len(os.sched_getaffinity(0))  # more than there are cores never help
+            self._interpreter = interpreter_of(model_content=model, num_threads=min(threads, most))
             self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
             reason = " ".join(str(error).split())[:120]
@@ -53,7 +54,10 @@ class LiteRT:
 
     def run(self, x: Int8) -> Answer:
         """Return the output for an input of any shape, and how long that took."""
-        given = x.reshape(self._into["shape"])
+        shape = self._into["shape"]
+        if x.size != np.prod(shape):
+            raise UserError(f"an input has {x.size:,} values, the model takes {np.prod(shape):,}")
+        given = x.reshape(shape)
         start = time.perf_counter_ns()
         self._interpreter.set_tensor(self._into["index"], given)
         self._interpreter.invoke()

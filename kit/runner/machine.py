@@ -32,7 +32,7 @@ def state(root: Path = Path("/")) -> dict[str, Any]:
         "governor": sorted({_text(one / "scaling_governor") or "" for one in policies} - {""}),
         "mhz": [mhz for mhz in (_thousandth(one / "scaling_cur_freq") for one in policies) if mhz],
         "most_mhz": [mhz for mhz in (_thousandth(one / "cpuinfo_max_freq") for one in policies) if mhz],
-        "celsius": max(filter(None, map(_thousandth, _zones(root))), default=None),
+        "celsius": max((t for t in map(_thousandth, _zones(root)) if t and 0 < t < 150), default=None),
         "throttled": throttled(root),
         "load": os.getloadavg()[0],
     }
@@ -93,5 +93,5 @@ def _text(path: Path) -> str | None:
 def _thousandth(path: Path) -> float | None:
     try:
         return int(_text(path) or "") / 1000
-    except ValueError:
+    except (ValueError, OverflowError):
         return None

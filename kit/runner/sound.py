@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import select
 import shutil
@@ -21,6 +22,9 @@ from boards.errors import UserError
 Samples = npt.NDArray[np.int16]
 BLOCKS = 50  # a second
 QUIET = 5.0  # seconds in which a microphone must say something
+OVERRUN = "overrun!!!"  # as arecord says that it could not keep up
+TOLD_SECONDS = 60.0  # between lines about those
+SAID = 2000  # characters of what arecord said last
 MICROPHONE, STDIN = "mic", "-"
 COMPLAINTS: tuple[tuple[str, str], ...] = (  # what arecord says → what that means here
     ("Device or resource busy", "is busy: another program records from it (`fuser -v /dev/snd/*`)"),
@@ -78,7 +82,8 @@ def _wav(path: str, rate: int, fast: bool, stopped: Callable[[], bool]) -> Itera
             data = file.readframes(rate // BLOCKS)
             if not data:
                 return
-            samples = np.frombuffer(data, "<i2").reshape(-1, channels)
+            whole = len(data) // (2 * channels)  # of a file that was cut
+            samples = np.frombuffer(data, "<i2", count=whole * channels).reshape(-1, channels)
             yield samples[:, 0] if channels == 1 else np.rint(samples.mean(axis=1)).astype(np.int16)
             due += len(samples) / rate
             if not fast:
@@ -90,29 +95,68 @@ def _alsa(device: str, rate: int, stopped: Callable[[], bool]) -> Iterator[Sampl
     if program is None:
         raise UserError("arecord is not installed: sudo apt install alsa-utils")
     command = [program, "-q", "-D", device, "-f", "S16_LE", "-c", "1", "-r", str(rate), "-t", "raw"]
-    recorder = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    recorder = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, "LC_ALL": "C"}
+    )
     assert recorder.stdout is not None
-    size, heard = 2 * (rate // BLOCKS), time.monotonic()
+    size, heard, complaints = 2 * (rate // BLOCKS), time.monotonic(), _Complaints(device, recorder)
+    held = b""
     try:
         while not stopped():
+            complaints.take()
             if not select.select([recorder.stdout], [], [], 0.1)[0]:
                 if time.monotonic() > heard + QUIET:
                     raise UserError(f"microphone {device} has said nothing for {QUIET:.0f} s: is it muted?")
                 continue
-            data = recorder.stdout.read(size)
-            heard = time.monotonic()
-            if len(data) < size:
-                raise UserError(_explain(device, recorder))
-            yield np.frombuffer(data, "<i2")
+            data = os.read(recorder.stdout.fileno(), size - len(held))
+            held, heard = held + data, time.monotonic()
+            if not data:
+                with suppress(subprocess.TimeoutExpired):
+                    recorder.wait(QUIET)
+                complaints.take()
+                raise UserError(_explain(device, complaints.said))
+            if len(held) == size:
+                yield np.frombuffer(held, "<i2")
+                held = b""
     finally:
-        with suppress(OSError):
-            recorder.terminate()
-        recorder.communicate()
+        recorder.terminate()
+        try:
+            recorder.communicate(timeout=QUIET)
+        except subprocess.TimeoutExpired:
+            recorder.kill()
+            recorder.communicate()
 
 
-def _explain(device: str, recorder: subprocess.Popen[bytes]) -> str:
-    assert recorder.stderr is not None
-    said = " ".join(recorder.stderr.read().decode("utf-8", "replace").split())
+class _Complaints:
+    """What arecord says on stderr, which would stop when nobody read it; overruns are told of on ours."""
+
+    def __init__(self, device: str, recorder: subprocess.Popen[bytes]) -> None:
+        assert recorder.stderr is not None
+        self._device, self._file = device, recorder.stderr.fileno()
+        os.set_blocking(self._file, False)
+        self.said = ""
+        self._lost, self._told = 0, -TOLD_SECONDS
+
+    def take(self) -> None:
+        """Read what has come; never waits."""
+        try:
+            came = os.read(self._file, 1 << 16).decode("utf-8", "replace")
+        except BlockingIOError:
+            return
+        self.said = (self.said + came)[-SAID:]
+        self._lost += came.count(OVERRUN)
+        if OVERRUN in came and time.monotonic() > self._told + TOLD_SECONDS:
+            self._told = time.monotonic()
+            print(
+                f"microphone {self._device} lost sound, {self._lost} times by now: other programs keep this "
+                "machine too busy",
+                file=sys.stderr,
+                flush=True,
+            )
+
+
+def _explain(device: str, words: str) -> str:
+    said = " ".join(words.split())
     for pattern, words in COMPLAINTS:
         if re.search(pattern, said):
             return f"microphone {device} {words}; `arecord -l` lists those that are there"

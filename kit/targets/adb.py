@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import select
 import shlex
 import socket
@@ -23,6 +24,7 @@ STDIN, STDOUT, STDERR, EXIT, END_OF_INPUT = range(5)
 PIECE = 16384  # bytes of a frame
 CHUNK = 65536
 WRITE_PATIENCE = 10.0  # seconds that the phone may leave what it was sent unread
+SILENCE = 20  # seconds until an adb server, or a phone behind it, that says and takes nothing is given up
 SAID = 2000  # bytes of stderr that are kept
 PLUG = "plug it in, allow USB debugging (Settings, Developer options), and see `adb devices`"
 
@@ -100,7 +102,8 @@ class Phone:
             words = self.run(f"df -k {shlex.quote(folder)} | tail -n 1").text.split()
         except PhoneError:
             return None
-        free = int(words[3]) << 10 if len(words) > 3 and words[3].isdecimal() else size
+        told = words[3] if len(words) > 3 else ""
+        free = int(told) << 10 if re.fullmatch(r"[0-9]{1,15}", told) else size
         if free >= size:
             return None
         return PhoneError(
@@ -193,9 +196,14 @@ def find(serial: str | None = None) -> Phone:
     """
     import adbutils
 
-    client = adbutils.AdbClient()
+    client = _client()
     try:
         listed = {one.serial: one.state for one in client.list()}
+    except BlockingIOError:
+        raise PhoneError(
+            f"the adb server at {client.host}:{client.port} has said nothing for {SILENCE} s: "
+            "`adb kill-server`, then run this again"
+        ) from None
     except (adbutils.AdbError, OSError, subprocess.SubprocessError, ValueError):
         raise PhoneError(
             f"no adb server at {client.host}:{client.port}, and none could be started: install Android's "
@@ -217,6 +225,26 @@ def find(serial: str | None = None) -> Phone:
     return Phone(client.device(serial=chosen))
 
 
+def _client() -> Any:
+    """Return adbutils' client, made to wait SILENCE at most.
+
+    By the system's own clock: adbutils takes every send for whole, which with Python's timeouts it is not.
+    """
+    import adbutils
+
+    client = adbutils.AdbClient()
+    connect = client.make_connection
+
+    def patient(timeout: float | None = None) -> Any:
+        connection = connect(timeout)
+        for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+            connection.conn.setsockopt(socket.SOL_SOCKET, option, struct.pack("@ll", SILENCE, 0))
+        return connection
+
+    client.make_connection = patient
+    return client
+
+
 @contextmanager
 def told(serial: str) -> Iterator[None]:
     """Turn what adbutils raises into a PhoneError."""
@@ -224,6 +252,10 @@ def told(serial: str) -> Iterator[None]:
 
     try:
         yield
+    except BlockingIOError:
+        raise PhoneError(
+            f"{serial} has said nothing for {SILENCE} s: is it asleep? Unlock it, then try again"
+        ) from None
     except (AdbError, OSError, EOFError, struct.error) as error:
         words = " ".join(str(error).split())[:200]
         if "not found" in words or "offline" in words or not words:

@@ -53,7 +53,7 @@ def clusters(said: str) -> tuple[Cluster, ...]:
     """Return the kinds of cores, the fastest first, from lines `cpuN max_khz capacity online governor`."""
     kinds: dict[tuple[int, int], list[tuple[int, str]]] = {}
     for line in said.splitlines():
-        found = re.fullmatch(r"cpu(\d+) (\d+) (\d+) ([01]) (\S+)", line.strip())
+        found = re.fullmatch(r"cpu(\d{1,4}) (\d{1,9}) (\d{1,9}) ([01]) (\S{1,40})", line.strip())
         if found and found[4] == "1":
             kinds.setdefault((int(found[3]), int(found[2])), []).append((int(found[1]), found[5]))
     made = []
@@ -125,7 +125,7 @@ def measured(made: Program, run: Run, port: str | None, progress: Progress, test
         progress("kinds of cores", number, len(kinds))
         timed.append(asdict(kind) | _timed(phone, made, kind))
     progress("kinds of cores", len(kinds), len(kinds))
-    heat = [int(word) / 1000 for word in phone.run(_HEAT).text.split() if word.lstrip("-").isdecimal()]
+    heat = [int(word) / 1000 for word in re.findall(r"(?<!\S)\d{1,9}(?!\S)", phone.run(_HEAT).text)]
     state = {"celsius": max((t for t in heat if 0 < t < 150), default=None), **_fits(phone, made)}
     told = {"serial": phone.serial, "state": state, "clusters": timed, "litert": _litert(phone, made, kinds)}
     notes = [*run.profile["notes"], *_notes(told)]

@@ -42,8 +42,17 @@ def parse(text: str) -> dict[str, Any]:
     """Return microseconds (init, first, warm_up, mean, and of the runs count, min, max, std) and the ops.
 
     Raises:
-        UserError: the text holds no timing: what it said instead.
+        UserError: the text holds no timing, what it said instead; or numbers that are none.
     """
+    try:
+        return _parsed(text)
+    except (ValueError, KeyError, IndexError, OverflowError) as error:
+        raise UserError(
+            f"benchmark_model's report is not understood ({error}): run it by hand with `adb shell`"
+        ) from None
+
+
+def _parsed(text: str) -> dict[str, Any]:
     made: dict[str, Any] = {"init": None, "first": None}
     if found := NEW.search(text):
         made |= dict(zip(("init", "first", "warm_up", "mean"), map(float, found.groups()), strict=True))

@@ -13,6 +13,7 @@ import hashlib
 import re
 import shlex
 import subprocess
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,13 +22,14 @@ from pathlib import Path
 from boards.errors import UserError
 from kit.progress import Progress, silent
 from kit.targets import ssh_errors
-from kit.targets.ssh import Remote, RemoteError
+from kit.targets.ssh import Done, LateError, Remote, RemoteError
 
 BASE = ".local/share/earkit"  # in the home folder there
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 FILE = re.compile(r"(?!/)(?!(.*/)?\.\.(/|$))[^\s\\]+")  # within its release, and read back by scripts
 SPARE = 16 << 20  # bytes that stay free
 HEALTH = 300.0  # seconds that a health check or a start may take
+LOCK = 60.0  # seconds until a machine must have said whether it is free for us
 DIGITS = 16  # of a release's name
 
 _BEGIN = 'set -e; umask 077; cd "$HOME/.local/share/earkit"'
@@ -42,8 +44,9 @@ while read -r sum; do [ -f "store/$sum" ] || echo "$sum"; done"""
 _FREE = "df -Pk \"$HOME\" | awk 'NR == 2 { print $4 }'"
 _BUILD = f"""{_BEGIN}
 mkdir -p NAME/releases; cd NAME/releases
-rm -rf DIGEST; mkdir DIGEST.part
+rm -rf DIGEST.old; mkdir DIGEST.part
 cat >DIGEST.part/SHA256SUMS
+if (cd DIGEST && sha256sum -c ../DIGEST.part/SHA256SUMS) >/dev/null 2>&1; then rm -rf DIGEST.part; exit; fi
 cut -c67- DIGEST.part/SHA256SUMS | sed -n 's|/[^/]*$||p' | sort -u | (cd DIGEST.part; xargs -r mkdir -p)
 while read -r sum name; do ln "../../store/$sum" "DIGEST.part/$name"; done <DIGEST.part/SHA256SUMS
 (cd DIGEST.part; sha256sum -c SHA256SUMS >/dev/null 2>&1) || {{
@@ -53,10 +56,12 @@ while read -r sum name; do ln "../../store/$sum" "DIGEST.part/$name"; done <DIGE
     echo "files there were damaged; they are removed, and sent anew the next time" >&2; exit 1
 }}
 sync
+[ ! -e DIGEST ] || mv DIGEST DIGEST.old
 mv DIGEST.part DIGEST
+rm -rf DIGEST.old
 sync"""
 _CURRENT = f"""{_BEGIN}
-readlink NAME/current 2>/dev/null | sed 's|.*/||'"""
+[ ! -d NAME/current/ ] || readlink NAME/current | sed -n 's|^releases/\\([0-9a-f]*\\)$|\\1|p'"""
 _SWITCH = f"""{_BEGIN}
 cd NAME
 ln -sfn releases/DIGEST next
@@ -93,6 +98,7 @@ def deploy(
     health: str,
     *,
     start: str = "true",
+    again: str = "true",
     patience: float = HEALTH,
     progress: Progress = silent,
 ) -> Deployed:
@@ -104,6 +110,7 @@ def deploy(
         files: what it consists of, names with folders in front.
         health: a command for `sh`, run in the new release before it is switched to.
         start: one that starts what `current` holds; when it fails, the old release comes back.
+        again: one that starts that as it was before.
         patience: seconds that the health check may take.
         progress: hears of bytes sent.
 
@@ -121,13 +128,14 @@ def deploy(
     with _locked(remote):
         sent, sent_bytes = _send(remote, {sums[file]: files[file] for file in files}, progress)
         before = remote.check(_filled(_CURRENT, name)) or None
-        if before != digest:
-            remote.check(_filled(_BUILD, name, digest), listed.encode(), 600.0)
+        remote.check(_filled(_BUILD, name, digest), listed.encode(), 600.0)
         there = f"{place}/releases/{digest}"
+        progress("check there", 0, 1)
         _examine(remote, name, digest, health, patience, before)
-        _switch(remote, name, digest, before, start)
+        _switch(remote, name, digest, before, start, again)
+        progress("check there", 1, 1)
         if before != digest:  # else the release before this one stays as well
-            remote.check(_filled(_CLEAN, name).replace("KEEP", f"{digest}|{before or digest}"))
+            remote.check(_filled(_CLEAN, name, keep=f"{digest}|{before or digest}"))
     return Deployed(there, digest, before, len(files), sent, sent_bytes)
 
 
@@ -150,14 +158,19 @@ def _locked(remote: Remote) -> Iterator[None]:
         assert holder.stdin
         assert holder.stdout
         assert holder.stderr
-        said = holder.stdout.readline()
+        late = threading.Timer(LOCK, holder.kill)
+        late.start()
+        said = next((line for line in holder.stdout if line in (b"busy\n", b"locked\n")), b"")
+        late.cancel()
         if said == b"busy\n":
             raise RemoteError(
                 f"{remote.host}: another deploy is under way there: wait for its end, then run this again"
             )
         if said != b"locked\n":
-            words = holder.stderr.read().decode("utf-8", "replace")
-            raise RemoteError(ssh_errors.failed(remote.host, "flock", holder.wait(), words))
+            words, code = holder.stderr.read().decode("utf-8", "replace"), holder.wait()
+            if code < 0:
+                raise LateError(ssh_errors.late(remote.host, "flock", LOCK))
+            raise RemoteError(ssh_errors.failed(remote.host, "flock", code, words))
         try:
             yield
         finally:
@@ -170,7 +183,13 @@ def _send(remote: Remote, content: Mapping[str, bytes | Path], progress: Progres
     said = remote.check(_MISSING, "".join(f"{digest}\n" for digest in content).encode())
     missing = [digest for digest in said.split() if digest in content]
     total = sum(_size(content[digest]) for digest in missing)
-    free = int(remote.check(_FREE) or 0) << 10
+    told = remote.check(_FREE)
+    if not (told.isdecimal() and len(told) < DIGITS):
+        raise RemoteError(
+            f"{remote.host}: `df` there tells no free space for the home folder ({told[:40]!r}): is its disk "
+            "there, and mounted?"
+        )
+    free = int(told) << 10
     if total + SPARE > free:
         raise RemoteError(
             f"{remote.host}: {free >> 20:,} MB are free there and {(total + SPARE) >> 20:,} MB are needed: "
@@ -187,7 +206,7 @@ def _examine(
 ) -> None:
     """Run the health check of a release; UserError if it fails, and unless it runs already it goes."""
     command = f'cd "$HOME/{folder(name)}/releases/{digest}"\n{health}'
-    done = remote.run(command, timeout=patience)
+    done = _tried(remote, command, patience)
     if done.rc == 0:
         return
     if before != digest:
@@ -197,26 +216,33 @@ def _examine(
     raise RemoteError(f"{remote.host}: the new release is not healthy ({reason}); {rest}")
 
 
-def _switch(remote: Remote, name: str, digest: str, before: str | None, start: str) -> None:
+def _switch(remote: Remote, name: str, digest: str, before: str | None, start: str, again: str) -> None:
     """Let `current` be the release and start it; back to the one before when it does not start."""
     remote.check(_filled(_SWITCH, name, digest))
-    done = remote.run(start, timeout=HEALTH)
+    done = _tried(remote, start, HEALTH)
     if done.rc == 0:
         return
     reason = ssh_errors.reason(done.words)
-    if before is None or before == digest:
-        if before is None:
-            remote.check(f"{_BEGIN}\nrm -f {name}/current")
+    if before is None:
+        remote.check(f"{_BEGIN}\nrm -f {name}/current")
         raise RemoteError(f"{remote.host}: the release does not start ({reason}), and there is no other one")
     remote.check(_filled(_SWITCH, name, before))
-    again = remote.run(start, timeout=HEALTH).rc == 0
-    rest = f"release {before} runs again" if again else f"release {before} is back but does not start either"
+    works = _tried(remote, again, HEALTH).rc == 0
+    rest = f"release {before} runs again" if works else f"release {before} is back but does not start either"
     raise RemoteError(f"{remote.host}: the new release does not start ({reason}); {rest}")
 
 
-def _filled(script: str, name: str, digest: str = "") -> str:
+def _tried(remote: Remote, command: str, patience: float) -> Done:
+    """Run `command` there; one that does not end has failed."""
+    try:
+        return remote.run(command, timeout=patience)
+    except LateError:
+        return Done(1, b"", f"it did not end within {patience:.0f} s".encode())
+
+
+def _filled(script: str, name: str, digest: str = "", keep: str = "") -> str:
     folder(name)
-    return script.replace("NAME", shlex.quote(name)).replace("DIGEST", digest)
+    return script.replace("KEEP", keep).replace("DIGEST", digest).replace("NAME", shlex.quote(name))
 
 
 def _size(content: bytes | Path) -> int:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import io
-import json
 import re
 import shlex
 from collections.abc import Callable, Mapping
-from contextlib import redirect_stderr
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +14,10 @@ import numpy as np
 
 from boards.errors import UserError
 from kit.progress import Progress
+from kit.runner import publish
+from kit.runner.about import UNREADABLE, damage
 from kit.runner.sound import STDIN
-from kit.targets import deploy, probe, release, service, wheels
+from kit.targets import deploy, probe, release, service, ssh_errors, wheels
 from kit.targets.ssh import Remote, RemoteWire
 
 if TYPE_CHECKING:
@@ -56,11 +57,11 @@ def flash(
             tell(f"{remote.host}: no LiteRT for its Python: the program runs alone")
         files = release.files(made, release.some_inputs(made), site.files())
         name = deployment(made)
-        start = service.restart(name)
+        start = again = service.restart(name)
         if options is not None:
             start = service.start(name, service.unit(name, options))
-        done = deploy.deploy(remote, name, files, "./run check", start=start, progress=progress)
-        bench = json.loads(remote.check(f"cat {shlex.quote(done.folder)}/bench.json"))
+        done = deploy.deploy(remote, name, files, "./run check", start=start, again=again, progress=progress)
+        bench = remote.record(f"cat {shlex.quote(done.folder)}/bench.json")
     chosen = bench["chosen"]
     tell(f"{port}: {_engine(chosen)} is the fastest there, of {_times(bench)}")
     return {
@@ -115,7 +116,7 @@ def measured(made: Program, run: Run, port: str | None, progress: Progress, test
     told = dict(run.profile)
     with Remote(_host(port)) as remote:
         command = f"{_current(remote, made)}/run bench"
-        bench = json.loads(remote.check(command, timeout=BENCH_SECONDS))
+        bench = remote.record(command, BENCH_SECONDS)
         notes = [*told["notes"], _fared(bench), *bench["notes"]]
         if any(one["engine"] == "litert" for one in bench["engines"]):
             if test is None:
@@ -143,16 +144,22 @@ def _options(listen: str, found: probe.Probe) -> list[str]:
     said = io.StringIO()
     try:
         words = shlex.split(listen)
-        with redirect_stderr(said):
+        with redirect_stderr(said), redirect_stdout(io.StringIO()):
             asked = parser().parse_args(["--folder", "/", "listen", *words])
     except ValueError as error:
         raise UserError(f"--listening {listen!r}: {error}") from None
     except SystemExit:
         reason = " ".join(said.getvalue().splitlines()[-1:]).partition("error: ")[2]
         raise UserError(f"--listening {listen!r}: {reason or 'no options of a listener'}") from None
+    if asked.mqtt is not None:
+        publish.broker(asked.mqtt)
+    if asked.websocket is not None:
+        publish.place(asked.websocket)
+    if asked.source == STDIN:
+        raise UserError(f"--listening {listen!r}: a service has no stdin: name a microphone or a .wav there")
     if not found.systemd:
         raise UserError(f"{found.host} has no systemd for --service: leave it out, and start it your way")
-    if asked.source != STDIN and not asked.source.endswith(".wav") and not found.arecord:
+    if not asked.source.endswith(".wav") and not found.arecord:
         raise UserError(f"{found.host} has no arecord for its microphone: sudo apt install alsa-utils there")
     return words
 
@@ -195,9 +202,13 @@ def litert(remote: Remote, made: Program, inputs: Int8) -> Int8:
     np.save(packed, inputs, allow_pickle=False)
     done = remote.run(f"{_current(remote, made)}/run infer", packed.getvalue(), INFER_SECONDS)
     if done.rc:
-        raise UserError(f"{remote.host}: LiteRT does not run there ({done.words}): run `earkit flash` again")
-    with np.load(io.BytesIO(done.out), allow_pickle=False) as arrays:
-        return np.asarray(arrays["outputs"], np.int8).reshape(len(inputs), -1)
+        reason = ssh_errors.reason(done.words)
+        raise UserError(f"{remote.host}: LiteRT does not run there ({reason}): run `earkit flash` again")
+    try:
+        with np.load(io.BytesIO(done.out), allow_pickle=False) as arrays:
+            return np.asarray(arrays["outputs"], np.int8).reshape(len(inputs), -1)
+    except UNREADABLE as error:
+        raise UserError(f"{remote.host}: what LiteRT said there {damage(error)}") from None
 
 
 def _beside(made: Program, inputs: Int8, there: Int8) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ from kit.targets.ssh import Remote
 
 PYTHON = (3, 9)  # the runner's least
 TOOLS = ("flock", "sha256sum", "tar", "xargs")  # that a deploy takes
+NUMBER = re.compile(r"[0-9]{1,3}")  # of a version
 MARK = "earkit-probe "  # before each answer: a login may say other things first
 _ASK = f"""say() {{ echo "{MARK}$1=$2"; }}
 say kernel "$(uname -m)"
@@ -111,8 +113,8 @@ def _machine(kernel: str, bits: str) -> str:
 
 def _version(text: str) -> tuple[int, int] | None:
     major, _, minor = text.partition(".")
-    return (int(major), int(minor)) if major.isdecimal() and minor.isdecimal() else None
+    return (int(major), int(minor)) if NUMBER.fullmatch(major) and NUMBER.fullmatch(minor) else None
 
 
 def _number(text: str) -> int:
-    return int(text) if text.isdecimal() else 0
+    return int(text) if re.fullmatch(r"[0-9]{1,15}", text) else 0

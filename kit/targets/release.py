@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 ROOT = Path(kit.__file__).parent.parent
 MODULES = (  # that the runner imports, itself included
     "boards/errors.py",
-    *(f"kit/{name}.py" for name in ("adpcm", "detect", "device", "link", "pipe_wire", "records")),
+    *(f"kit/{name}.py" for name in ("adpcm", "arguments", "detect", "device", "link")),
+    *(f"kit/{name}.py" for name in ("pipe_wire", "records")),
     *(f"kit/runner/{name}.py" for name in ("__init__", "__main__", "about", "engines", "machine")),
     *(f"kit/runner/{name}.py" for name in ("publish", "sound")),
 )

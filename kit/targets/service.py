@@ -31,6 +31,29 @@ _AGAIN = """systemctl --user restart SERVICE || {
         grep -v -i 'systemd\\|^earkit-\\|Failed with\\|Scheduled\\|Stopped\\|Start' | tail -n 1 >&2
     exit 1
 }"""
+_RUNTIME = 'export XDG_RUNTIME_DIR="${XDG_RUNTIME_DIR:-/run/user/$(id -u)}"'
+_START = f"""set -e
+{_RUNTIME}
+mkdir -p "$HOME/.config/systemd/user"; cd "$HOME/.config/systemd/user"
+rm -f .SERVICE.old
+[ ! -e SERVICE ] || ln SERVICE .SERVICE.old
+undo() {{
+    if [ -e .SERVICE.old ]; then mv .SERVICE.old SERVICE
+    else systemctl --user disable --now SERVICE; rm -f SERVICE; fi
+    systemctl --user daemon-reload
+}}
+trap 'code=$?; set +e; [ $code = 0 ] || undo >/dev/null 2>&1; rm -f .SERVICE .SERVICE.old; exit $code' EXIT
+trap 'exit 1' HUP INT TERM
+printf %s "$unit" >.SERVICE
+mv .SERVICE SERVICE
+loginctl enable-linger 2>/dev/null || true
+systemctl --user daemon-reload
+systemctl --user enable -q SERVICE
+{_AGAIN}"""
+_RESTART = f"""{_RUNTIME}
+[ -e "$HOME/.config/systemd/user/SERVICE" ] || exit 0
+systemctl --user daemon-reload
+{_AGAIN}"""
 
 
 def unit(name: str, arguments: Sequence[str]) -> str:
@@ -40,37 +63,25 @@ def unit(name: str, arguments: Sequence[str]) -> str:
 
 
 def start(name: str, text: str) -> str:
-    """Return the command for `sh` that puts the unit `text` there and starts it anew, for deploy."""
-    service = f"earkit-{name}.service"
-    return f"""set -e
-export XDG_RUNTIME_DIR="${{XDG_RUNTIME_DIR:-/run/user/$(id -u)}}"
-mkdir -p "$HOME/.config/systemd/user"
-printf %s {shlex.quote(text)} >"$HOME/.config/systemd/user/.{service}"
-mv "$HOME/.config/systemd/user/.{service}" "$HOME/.config/systemd/user/{service}"
-loginctl enable-linger 2>/dev/null || true
-systemctl --user daemon-reload
-systemctl --user enable -q {service}
-{_AGAIN.replace("SERVICE", service)}"""
+    """Return the command for `sh` that puts the unit `text` there and starts it anew, for deploy.
+
+    When it does not start, the unit that was there before comes back, or none is left.
+    """
+    return f"unit={shlex.quote(text)}\n" + _START.replace("SERVICE", _service(name))
 
 
 def restart(name: str) -> str:
     """Return the command for `sh` that starts the service anew if there is one, for deploy."""
-    service = f"earkit-{name}.service"
-    return f"""export XDG_RUNTIME_DIR="${{XDG_RUNTIME_DIR:-/run/user/$(id -u)}}"
-[ -e "$HOME/.config/systemd/user/{service}" ] || exit 0
-{_AGAIN.replace("SERVICE", service)}"""
+    return _RESTART.replace("SERVICE", _service(name))
 
 
-def stop(name: str) -> str:
-    """Return the command for `sh` that ends the service and takes its unit away."""
-    service = f"earkit-{name}.service"
-    return f"""export XDG_RUNTIME_DIR="${{XDG_RUNTIME_DIR:-/run/user/$(id -u)}}"
-[ -e "$HOME/.config/systemd/user/{service}" ] || exit 0
-systemctl --user disable -q --now {service}
-rm -f "$HOME/.config/systemd/user/{service}"
-systemctl --user daemon-reload"""
+def _service(name: str) -> str:
+    deploy.folder(name)
+    return f"earkit-{name}.service"
 
 
 def _escaped(word: str) -> str:
     """Return an argument as a unit file has it."""
-    return '"' + word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$") + '"'
+    for letter, written in (("\\", "\\\\"), ('"', '\\"'), ("\n", "\\n"), ("%", "%%"), ("$", "$$")):
+        word = word.replace(letter, written)
+    return f'"{word}"'

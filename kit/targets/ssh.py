@@ -7,6 +7,7 @@ there is a terminal.
 from __future__ import annotations
 
 import io
+import json
 import shlex
 import shutil
 import stat
@@ -19,6 +20,7 @@ import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from boards.errors import UserError
 from kit.pipe_wire import PipeWire
@@ -30,6 +32,7 @@ UNASKED = 30.0  # seconds to log in without a terminal
 ASKED = 180.0  # seconds to type a password
 SLOWEST = 50_000  # bytes a second that a transfer must reach
 PROGRAMS = (b"\x7fELF", b"#!")  # files that begin so are put there executable
+BEGIN = "earkit-begin"  # the line before what a command says: a login may say other things first
 _UNINTERRUPTED = (
     "sh",
     "-c",
@@ -40,6 +43,10 @@ _UNINTERRUPTED = (
 
 class RemoteError(UserError):
     """The machine cannot be reached or does not do what it is told."""
+
+
+class LateError(RemoteError):
+    """A command does not end."""
 
 
 class LostError(RemoteError):
@@ -63,6 +70,16 @@ class Done:
     def words(self) -> str:
         """Return what it wrote to stderr, else to stdout, for a message."""
         return self.err.decode("utf-8", "replace").strip() or self.text
+
+    def record(self, who: str) -> dict[str, Any]:
+        """Return the JSON object that it wrote to stdout; RemoteError, naming `who`, for anything else."""
+        try:
+            found = json.loads(self.text)
+        except (ValueError, RecursionError):
+            found = None
+        if isinstance(found, dict):
+            return found
+        raise RemoteError(f"{who} said {self.text[:40]!r}, no record: run `earkit flash` again")
 
 
 class Remote:
@@ -140,7 +157,8 @@ class Remote:
 
         Raises:
             LostError: the connection broke.
-            RemoteError: there is none, or the command did not end within `timeout` seconds.
+            LateError: the command did not end within `timeout` seconds.
+            RemoteError: there is no connection, or no shell.
         """
         with tempfile.TemporaryFile() as file:
             file.write(stdin)
@@ -154,6 +172,15 @@ class Remote:
             RemoteError: as `run`, or it failed: no such program, no space, no permission.
         """
         return self._good(command, self.run(command, stdin, timeout)).text
+
+    def record(self, command: str, timeout: float = 60.0) -> dict[str, Any]:
+        """Run `command`, which prints one JSON object, and return that.
+
+        Raises:
+            RemoteError: as `check`, or what it printed is none: it was cut, or is somebody else's.
+        """
+        done = self._good(command, self.run(command, timeout=timeout))
+        return done.record(f"{self.host}: `{_short(command)}`")
 
     def put(self, files: Mapping[str, bytes | Path], folder: str) -> None:
         """Put `files` (names may have folders in front) into `folder` there, relative to the home folder.
@@ -180,7 +207,7 @@ class Remote:
     def _run(self, command: str, stdin: io.IOBase, timeout: float) -> Done:
         try:
             ended = subprocess.run(
-                self.arguments(command),
+                self.arguments(f"echo {BEGIN}\n{command}"),
                 stdin=stdin.fileno(),
                 capture_output=True,
                 timeout=timeout,
@@ -188,14 +215,15 @@ class Remote:
                 start_new_session=True,  # Ctrl-C is ours alone
             )
         except subprocess.TimeoutExpired:
-            raise RemoteError(
-                f"{self.host}: `{_short(command)}` did not end within {timeout:.0f} s: is the machine busy? "
-                "Look there with `top`, then try again"
-            ) from None
+            raise LateError(ssh_errors.late(self.host, _short(command), timeout)) from None
         if ended.returncode == ssh_errors.OWN and self._lost():
             words = ended.stderr.decode("utf-8", "replace")
             raise LostError(ssh_errors.lost(self.host, words))
-        return Done(ended.returncode, ended.stdout, ended.stderr)
+        before, begun, out = ended.stdout.partition(f"{BEGIN}\n".encode())
+        if not begun:
+            words = (ended.stderr + before).decode("utf-8", "replace")
+            raise RemoteError(ssh_errors.closed(self.host, words))
+        return Done(ended.returncode, out, ended.stderr)
 
     def _good(self, command: str, done: Done) -> Done:
         if done.rc:

@@ -99,6 +99,21 @@ def lost(host: str, words: str) -> str:
     )
 
 
+def late(host: str, command: str, seconds: float) -> str:
+    """Return the line for a `command` that did not end in time."""
+    return (
+        f"{host}: `{command}` did not end within {seconds:.0f} s: is the machine busy? "
+        "Look there with `top`, then try again"
+    )
+
+
+def closed(host: str, words: str) -> str:
+    """Return the line for a log-in that runs no commands, which said `words` instead."""
+    return (
+        f"{host}: this log-in runs no commands there ({_last(words)}): take a user with a shell such as bash"
+    )
+
+
 def failed(host: str, command: str, rc: int, words: str) -> str:
     """Return the line for a `command` that ended with `rc`, saying `words`."""
     missing = re.search(r"([\w./+-]+): (?:command )?not found", words)

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-MEMORY = re.compile(r"\bRAM (\d+)/(\d+)MB")
-LOAD = re.compile(r"\bGR3D_FREQ (\d+)%(?:@\[?(\d+))?")
-HEAT = re.compile(r"\b([A-Za-z][\w-]*)@(-?\d+(?:\.\d+)?)C\b")
-POWER = re.compile(r"\b((?:VDD|VIN|POM)_\w+) (\d+)(?:mW)?/\d+")
+MEMORY = re.compile(r"\bRAM (\d{1,9})/(\d{1,9})MB")
+LOAD = re.compile(r"\bGR3D_FREQ (\d{1,3})%(?:@\[?(\d+))?")
+HEAT = re.compile(r"\b([A-Za-z][\w-]*)@(-?\d{1,3}(?:\.\d+)?)C\b")
+POWER = re.compile(r"\b((?:VDD|VIN|POM)_\w+) (\d{1,9})(?:mW)?/\d+")
 WHOLE = ("VDD_IN", "POM_5V_IN", "VIN_SYS_5V0")  # the rail that feeds the module, in the order to take it
 OFF = -256.0  # degrees, of a sensor that sleeps
-CLOCK = re.compile(r"(?m)^(\w+):? .*?\bCurrentFreq=(\d+)")
+CLOCK = re.compile(r"(?m)^(\w+):? .*?\bCurrentFreq=(\d{1,15})\b")
 
 
 def stats(text: str) -> dict[str, Any]:

@@ -65,8 +65,7 @@ def put(
     done = deploy.deploy(
         remote, name, files(model, inputs, int8), CHECK, patience=BUILD_SECONDS, progress=progress
     )
-    checked: dict[str, Any] = json.loads(remote.check(f'cat "$HOME"/{done.folder}/checked.json'))
-    return checked
+    return remote.record(f'cat "$HOME"/{done.folder}/checked.json')
 
 
 def files(model: bytes, inputs: Floats, int8: bool) -> dict[str, bytes | Path]:
@@ -127,9 +126,10 @@ def timed(remote: Remote, name: str, progress: Progress = silent) -> dict[str, A
     done = remote.run(f"cd {place} && python3 trtexec.py measure", timeout=MEASURE_SECONDS)
     if done.rc:
         raise UserError(f"{remote.host}: {' '.join(done.words.split())[-300:]}")
-    checked = json.loads(remote.check(f"cat {place}/checked.json"))
+    said = done.record(f"{remote.host}: `trtexec.py measure`")
+    checked = remote.record(f"cat {place}/checked.json")
     progress("time TensorRT", 1, 1)
-    return engine(json.loads(done.out), checked)
+    return engine(said, checked)
 
 
 def engine(said: Mapping[str, Any], checked: Mapping[str, Any]) -> dict[str, Any]:
@@ -169,6 +169,8 @@ def layers(text: str | None) -> list[dict[str, Any]]:
             for row in rows
             if "name" in row
         ]
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
+        return []
+    if not all(np.isfinite([row["milliseconds"], row["percent"]]).all() for row in found):
         return []
     return sorted(found, key=lambda row: float(row["milliseconds"]), reverse=True)[:LAYERS_KEPT]

@@ -29,7 +29,7 @@ BUILD_S, RUN_S = 1800, 300  # seconds at most
 WARM_UP_MS, SECONDS, FEWEST = 500, 5, 200  # of a measurement
 STAND_IN = "stand-in"  # in the banner of a program that only plays TensorRT: it has no figures
 
-BANNER = re.compile(r"&&&& (\w+) TensorRT\.trtexec(?: \[TensorRT v([\d.]+)\])?")
+BANNER = re.compile(r"&&&& (\w+) TensorRT\.trtexec(?: \[TensorRT v(\d[\d.]{2,19})\])?")
 NUMBER = r"([-+.\deinfa]+)"
 TIMES = re.compile(rf"(min|max|mean|median|percentile\((\d+)%\)) = {NUMBER} ms")
 GROUPS = {
@@ -237,6 +237,7 @@ def build(program: str, release: Version, job: Json) -> Json:
 
 
 def _answer(program: str, release: Version, job: Json, index: int) -> list[float]:
+    _forget(f"output{index}.json")
     run(program, answering(release, job, index), RUN_S)
     return outputs_of(_text(f"output{index}.json"))
 
@@ -246,7 +247,7 @@ def outputs_of(text: str) -> list[float]:
     try:
         (tensor,) = json.loads(text)
         values = [float(value) for value in tensor["values"]]
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
         values = []
     if not values or not all(map(math.isfinite, values)):
         raise TrtexecError("the engine's outputs are no numbers: " + " ".join(text.split())[:80])
@@ -275,6 +276,7 @@ def measure(job: Json) -> Json:
     release = release_of(program)
     state = {name: _asked(command) for name, command in STATE.items()}
     stats = "tegrastats.log"
+    _forget("layers.json")
     open(stats, "wb").close()
     watcher = _watching(stats)
     try:
@@ -316,6 +318,12 @@ def _watching(path: str) -> Any:
         return None
 
 
+def _forget(path: str) -> None:
+    """Remove what an earlier run has written."""
+    if os.path.exists(path):
+        os.remove(path)
+
+
 def _text(path: str) -> str:
     with open(path, encoding="utf-8", errors="replace") as file:
         return file.read()
@@ -325,7 +333,7 @@ def main(verb: str) -> NoReturn:
     """Do `verb` in the current folder."""
     try:
         said = {"check": check, "measure": measure}[verb](json.loads(_text("job.json")))
-    except (TrtexecError, OSError) as error:
+    except (TrtexecError, OSError, ValueError) as error:
         print(" ".join(str(error).split()), file=sys.stderr)
         sys.exit(1)
     print(json.dumps(said))

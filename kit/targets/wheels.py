@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ OLDEST_GLIBC = 17  # of 2.17, manylinux2014
 PLATFORMS = {"x86_64": "x86_64", "aarch64": "aarch64", "armv7": "armv7l"}
 LEFT_OUT = re.compile(r"(^|/)tests?/|\.pyi$|/include/|\.a$|WebGpuAccelerator")  # of what wheels hold
 PATIENCE = 900.0  # seconds
+DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
 OFFLINE = re.compile(
     r"Failed to establish|Temporary failure|Retrying|timed out|No route|unreachable|SSLError"
 )
@@ -37,13 +39,19 @@ class Wheels:
     litert: bool
 
     def files(self) -> dict[str, bytes]:
-        """Return what is unpacked to `site` there, by name."""
+        """Return what is unpacked to `site` there, by name; UserError: one is damaged, and forgotten."""
         found = {}
         for path in self.paths:
-            with zipfile.ZipFile(path) as wheel:
-                for entry in wheel.infolist():
-                    if not entry.is_dir() and not LEFT_OUT.search(entry.filename):
-                        found[f"site/{entry.filename}"] = wheel.read(entry)
+            try:
+                with zipfile.ZipFile(path) as wheel:
+                    for entry in wheel.infolist():
+                        if not entry.is_dir() and not LEFT_OUT.search(entry.filename):
+                            found[f"site/{entry.filename}"] = wheel.read(entry)
+            except DAMAGED as error:
+                shutil.rmtree(path.parent)
+                raise UserError(
+                    f"{path.name} was damaged ({error}) and is removed: the same command fetches it anew"
+                ) from None
         return found
 
 
