@@ -5,7 +5,7 @@ python -m benchmarks.destinations ESC10 BUNDLE …   # writes results/destinatio
 Every destination gets all windows of some clips that the bundle held out. The host is the compiler's integer
 definition in numpy. Programs for Arm run in qemu-user; the phone's page in headless Chromium; the ONNX for
 TensorRT in onnxruntime and tinygrad; the Core ML package in numpy, as the file says. Needs qemu-user-static,
-chromium and the extras jetson and apple; what is missing stops it.
+chromium, clang and the extras jetson and apple; what is missing stops it.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from quantize.bundle import Bundle
 from quantize.worker import Worker
 
 RESULT = Path(__file__).parent / "results" / "destinations.md"
-MICROCONTROLLERS = ("virtual-m4", "virtual-m7", "virtual-m55")
+MICROCONTROLLERS = ("virtual-m4", "virtual-m7")
 PROGRAMS = {  # computer → what stands in for its processor
     "linux-x86_64": (),
     "pi-zero2w": ("qemu-aarch64-static", "-cpu", "cortex-a53"),
@@ -58,6 +58,10 @@ HEAD = (
     "| bundle | destination | what ran it | origin | inputs | not the host's | furthest, steps | right |",
     "|---|---|---|---|---|---|---|---|",
 )
+NOTE = f"""the sound of {CLIPS} held-out clips of ESC-10, all windows; right: of the clips. The host is
+the integer definition. LiteRT rounds sums once where it rounds twice. The symmetric ONNX holds activations
+on both sides of 0, and floats in between, as TensorRT wants it; TensorRT and Core ML themselves have not
+run here. No phone, Pi or Jetson was at hand: nothing here is a time."""
 Array = npt.NDArray[Any]
 
 
@@ -216,13 +220,7 @@ def main() -> None:
             for line in lines(job(path, sys.argv[1], Path(folder))):
                 print(line, flush=True)
                 rows.append(line)
-        note = (
-            f"{date.today():%Y-%m-%d}; the sound of {CLIPS} held-out clips of ESC-10, all windows; right: of the clips. The "
-            "host is the integer definition.\nLiteRT rounds sums once where the definition rounds twice. The "
-            "symmetric ONNX holds activations on both sides of 0\nand floats in between, as TensorRT wants "
-            "it; TensorRT and Core ML themselves have not run here. No phone, Pi or\nJetson was at hand: "
-            "nothing here is a time."
-        )
+        note = f"{date.today():%Y-%m-%d}; {NOTE}"
         RESULT.write_text("\n".join([*rows, "", note, ""]), encoding="utf-8")
 
 

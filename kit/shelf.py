@@ -86,7 +86,7 @@ def _content(source: Path) -> bytes:
 
 
 def _anywhere(evaluation: dict[str, Any]) -> bytes:
-    """Return eval.json with the name of the data's folder instead of its place on the machine that trained."""
+    """Return eval.json with the name of the data's folder instead of its place on the trainer's machine."""
     data = evaluation["data"]
     data = {**data, "source": Path(data["source"]).name}
     return json.dumps({**evaluation, "data": data}, indent=2).encode() + b"\n"

@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import programs
@@ -18,27 +19,45 @@ from kit.device import Device
 from kit.pipe_wire import PipeWire
 
 ZOO = programs.ROOT / "models" / "zoo" / "tiny_transformer-micro-esc10.zip"  # attention, norms: floats too
-MACHINES = {  # machine → the least processor, QEMU
-    "aarch64": ("cortex_a72", ("qemu-aarch64-static", "-cpu", "cortex-a72")),
-    "armv7": ("cortex_a7", ("qemu-arm-static", "-cpu", "cortex-a7")),
+CONVOLUTIONS = programs.ROOT / "models" / "zoo" / "panns-micro-esc10.zip"
+MACHINES = {  # processor → machine, QEMU; the products of the last one are SDOT's
+    "cortex_a72": ("aarch64", ("qemu-aarch64-static", "-cpu", "cortex-a72")),
+    "cortex_a7": ("armv7", ("qemu-arm-static", "-cpu", "cortex-a7")),
+    "cortex_a76": ("aarch64", ("qemu-aarch64-static", "-cpu", "cortex-a76")),
 }
+
+
+def emulated(source: Path, cpu: str, folder: Path) -> tuple[Program, list[str]]:
+    """Return the program of a bundle for a processor, and the command that runs it here."""
+    machine, emulator = MACHINES[cpu]
+    if shutil.which(emulator[0]) is None:
+        pytest.skip(f"needs {emulator[0]}")
+    program = programs.compiled(source, machine, cpu, folder)
+    return program, [*emulator, str(program.path)]
 
 
 @pytest.fixture(scope="module", params=MACHINES)
 def made(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Program, list[str]]:
-    cpu, emulator = MACHINES[request.param]
-    if shutil.which(emulator[0]) is None:
-        pytest.skip(f"needs {emulator[0]}")
-    program = programs.compiled(ZOO, request.param, cpu, tmp_path_factory.mktemp(request.param))
-    return program, [*emulator, str(program.path)]
+    return emulated(ZOO, request.param, tmp_path_factory.mktemp(request.param))
 
 
 @pytest.fixture(scope="module")
 def board(made: tuple[Program, list[str]]) -> Iterator[Device]:
     with Device(PipeWire(made[1]), "emulated") as device:
         yield device
+
+
+@pytest.mark.parametrize("cpu", MACHINES)
+def test_convolutions_are_those_of_the_definition(cpu: str, tmp_path: Path) -> None:
+    program, command = emulated(CONVOLUTIONS, cpu, tmp_path)
+    shape = program.graph.tensors[program.graph.inputs[0]].shape
+    drawn = np.random.default_rng(1).integers(-128, 128, (5, *shape), np.int8)
+    x = np.concatenate([[np.full(shape, value, np.int8) for value in (-128, 127)], drawn])
+    with Device(PipeWire(command), "emulated") as device:
+        found = np.stack([device.infer(one) for one in x])
+    assert np.array_equal(found, interp.run_batch(program.graph, x).reshape(found.shape))
 
 
 def test_outputs_and_features_are_those_of_the_definition(

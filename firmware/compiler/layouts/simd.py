@@ -14,7 +14,7 @@ from firmware.compiler.graph import Array
 from firmware.compiler.layouts.layout import Depthwise, Layout, Product
 
 BLOCK = 32  # channels
-FIELDS = 5  # of a channel, see kernels/simd/vector.h
+FIELDS = 6  # of a channel, see kernels/simd/vector.h
 WIDENED = 32  # bytes of a group's weights for one value of depth, on machines that widen them
 SLACK = 192  # bytes of scratch around an image: to align it, and what a vector reads too far
 ORDER = np.arange(BLOCK).reshape(4, 2, 4).transpose(1, 0, 2).reshape(-1)  # word of a block → channel
@@ -33,7 +33,7 @@ def product(layer: Product) -> Layout | None:
     padded = np.pad(pieces, ((0, -count % BLOCK), (0, 0), (0, -length % 4)))
     words = padded.reshape(-1, BLOCK, padded[0].size // 4, 4)[:, ORDER].transpose(0, 2, 1, 3)
     less = 128 * layer.rows.sum(axis=1, dtype=np.int64)
-    table = _table(layer.channels, fixed_point.wrap_int32(layer.channels.bias - less))
+    table = _table(layer.channels, fixed_point.wrap_int32(layer.channels.bias - less))  # for inputs plus 128
     scratch = 2 * image + 4 * WIDENED * words.shape[1] + SLACK
     return Layout(np.ascontiguousarray(words), table, scratch, packed=True)
 
@@ -77,7 +77,8 @@ def _table(channels: Channels, bias: Array) -> npt.NDArray[np.int32]:
     rounding = (1 << (right - 1)) + (zero << right)
     exact = channels.narrow and right.max() <= FLOAT_SHIFT
     power = np.ldexp(np.float32(exact), -right.astype(np.int32)) * np.float32(1 + 2**-23)
-    rows = np.stack([bias, channels.multiplier, rounding, right, power.view(np.int32)]).astype(np.int32)
+    fields = (bias, channels.multiplier, rounding, right, power.view(np.int32), channels.bias)
+    rows = np.stack(fields).astype(np.int32)
     padded = np.pad(rows, ((0, 0), (0, -rows.shape[1] % BLOCK)))
     blocks = padded.reshape(FIELDS, -1, BLOCK)[:, :, ORDER].transpose(1, 0, 2)
     return np.ascontiguousarray(blocks)

@@ -19,6 +19,7 @@ EAR_KERNEL ear_vector ear_pairs_add(ear_vector sum, ear_vector a, ear_vector b) 
 
 #if defined(__AVXVNNI__) || (defined(__AVX512VNNI__) && defined(__AVX512VL__))
 #define EAR_DEPTHS 1 /* vectors for four values of depth */
+#define EAR_PIXEL_PLUS 128
 enum { EAR_TILE_COLUMNS = 5, EAR_TILE_GROUPS = 4 }; /* that fit the registers: of one group, or of one column */
 typedef uint8_t ear_pixel; /* an input of a product, plus 128 */
 
@@ -45,8 +46,9 @@ EAR_KERNEL ear_vector ear_multiply_add(ear_vector sum, ear_vector row, ear_vecto
 }
 #else
 #define EAR_DEPTHS 2 /* vectors for four values of depth */
+#define EAR_PIXEL_PLUS 0
 enum { EAR_TILE_COLUMNS = 4, EAR_TILE_GROUPS = 2 }; /* that fit the registers: of one group, or of one column */
-typedef int16_t ear_pixel; /* an input of a product, plus 128 */
+typedef int16_t ear_pixel; /* an input of a product */
 
 /* Values 2 * depth and 2 * depth + 1 of four, of one half of a group, as half-words. */
 EAR_KERNEL ear_vector ear_row_load(const int8_t *w, int32_t depth) {

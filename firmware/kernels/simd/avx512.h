@@ -6,6 +6,7 @@
 
 #define EAR_LANES 16
 #define EAR_DEPTHS 1 /* vectors for four values of depth */
+#define EAR_PIXEL_PLUS 128
 enum { EAR_TILE_COLUMNS = 6, EAR_TILE_GROUPS = 4 }; /* that fit the registers: of one group, or of one column */
 
 typedef __m512i ear_vector;

@@ -1,4 +1,4 @@
-/* simd/bits128.h: vectors of 4 words: wasm's simd128, and through the compiler's own vectors NEON and SSE.
+/* simd/bits128.h: vectors of 4 words: wasm's simd128, NEON (neon.h), and the compiler's own vectors elsewhere.
  *
  * Wasm has no shift by a vector: the second rounding is a float's where that is exact. */
 #ifndef EAR_SIMD_BITS128_H
@@ -9,10 +9,7 @@
 #endif
 
 #define EAR_LANES 4
-#define EAR_DEPTHS 2 /* vectors for four values of depth */
-enum { EAR_TILE_COLUMNS = 3, EAR_TILE_GROUPS = 2 }; /* that fit the registers: of one group, or of one column */
 
-typedef int16_t ear_pixel; /* an input of a product, plus 128 */
 typedef uint32_t ear_vector __attribute__((vector_size(16)));
 typedef int32_t ear_signed __attribute__((vector_size(16)));
 typedef float ear_floats __attribute__((vector_size(16)));
@@ -26,6 +23,15 @@ EAR_KERNEL ear_vector ear_load(const void *from) {
     memcpy(&made, from, 16);
     return made;
 }
+
+#if defined(__ARM_NEON)
+#include "neon.h"
+#else
+#define EAR_DEPTHS 2 /* vectors for four values of depth */
+#define EAR_PIXEL_PLUS 0
+enum { EAR_TILE_COLUMNS = 3, EAR_TILE_GROUPS = 2 }; /* that fit the registers: of one group, or of one column */
+
+typedef int16_t ear_pixel; /* an input of a product */
 
 /* Values 2 * depth and 2 * depth + 1 of four, of one half of a group, as half-words. */
 EAR_KERNEL ear_vector ear_row_load(const int8_t *w, int32_t depth) {
@@ -62,6 +68,7 @@ EAR_KERNEL ear_vector ear_pairs_add(ear_vector sum, ear_vector a, ear_vector b) 
 EAR_KERNEL ear_vector ear_multiply_add(ear_vector sum, ear_vector rows, ear_vector x) {
     return ear_pairs_add(sum, rows, x);
 }
+#endif
 
 EAR_KERNEL ear_vector ear_interleave_low(ear_vector a, ear_vector b) {
     return (ear_vector)__builtin_shufflevector((ear_halves)a, (ear_halves)b, 0, 8, 1, 9, 2, 10, 3, 11);

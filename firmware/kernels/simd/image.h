@@ -1,4 +1,5 @@
-/* simd/image.h: the part of an input that a window slides over, with its border, copied to a wider type or plus 128.
+/* simd/image.h: the part of an input that a window slides over, with its border, copied to a wider type or
+ * plus 128.
  *
  * After the copy every window lies inside; what it costs is one pass over the input. */
 #ifndef EAR_SIMD_IMAGE_H
@@ -44,7 +45,7 @@ EAR_KERNEL void *ear_aligned(void *scratch) {
         }                                                                                                              \
     }
 
-EAR_IMAGE_COPY(ear_image_pixels, ear_pixel, 128)
+EAR_IMAGE_COPY(ear_image_pixels, ear_pixel, EAR_PIXEL_PLUS)
 EAR_IMAGE_COPY(ear_image_halves, int16_t, 0)
 
 #endif

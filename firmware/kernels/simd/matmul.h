@@ -1,7 +1,8 @@
 /* simd/matmul.h: columns of inputs, each in pieces that lie in an image, times rows of int8 weights.
  *
  * Weights: for each block of 32 rows and each four values of depth, 128 bytes. A piece of a column is padded to a
- * multiple of four by zero weights. Inputs are 128 more than they were, which the table of channels makes good. */
+ * multiple of four by zero weights. Where a machine multiplies unsigned inputs only, they are 128 more than they were,
+ * which the table of channels makes good. */
 #ifndef EAR_SIMD_MATMUL_H
 #define EAR_SIMD_MATMUL_H
 
@@ -19,6 +20,7 @@ struct ear_tile {
     int32_t columns, group, groups, widened;
 };
 
+enum { EAR_PRODUCT_BIAS = EAR_PIXEL_PLUS ? EAR_BIAS : EAR_PLAIN };
 enum { EAR_CHUNK = 60 }; /* columns that share what is worked out for them: whole tiles on every machine */
 
 EAR_KERNEL int32_t ear_column_start(struct ear_columns s, int32_t column) {
@@ -89,7 +91,7 @@ EAR_KERNEL void ear_tile(struct ear_columns s, struct ear_tile t, struct ear_out
         table[g] = channels + ear_group_start(t.group + g, EAR_BLOCK_CHANNELS, EAR_LANES);
     EAR_UNROLLED
     for (int32_t i = 0; i < 2 * t.groups * t.columns; ++i)
-        sums[i] = ear_load(table[i / (2 * t.columns)] + i / t.columns % 2 * (EAR_BLOCK / 2));
+        sums[i] = ear_load(table[i / (2 * t.columns)] + EAR_PRODUCT_BIAS + i / t.columns % 2 * (EAR_BLOCK / 2));
     int32_t step = 0;
     for (int32_t i = 0; i < s.rows; ++i)
         for (int32_t j = 0; j < s.pieces; ++j)

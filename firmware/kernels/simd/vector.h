@@ -12,10 +12,11 @@
 #define EAR_BLOCK 32       /* channels */
 #define EAR_STEP_BYTES 128 /* of weights: four values of depth of a block, or a pair of taps */
 
-/* The table of channels has five rows a block: bias, multiplier, rounding (which holds the
- * zero-point of narrow layers), right shift, and its power of two as a float (0 where that is not exact). */
+/* The table of channels has six rows a block: bias (of a product: for inputs plus 128), multiplier, rounding (which
+ * holds the zero-point of narrow layers), right shift, its power of two as a float (0 where that is not exact), and
+ * the bias for inputs as they are. */
 enum { EAR_BIAS, EAR_MULTIPLIER = EAR_BLOCK, EAR_ROUNDING = 2 * EAR_BLOCK, EAR_RIGHT = 3 * EAR_BLOCK };
-enum { EAR_POWER = 4 * EAR_BLOCK, EAR_BLOCK_CHANNELS = 5 * EAR_BLOCK };
+enum { EAR_POWER = 4 * EAR_BLOCK, EAR_PLAIN = 5 * EAR_BLOCK, EAR_BLOCK_CHANNELS = 6 * EAR_BLOCK };
 
 #if defined(__AVX512BW__) && defined(__AVX512VNNI__)
 #include "avx512.h"
