@@ -1,6 +1,6 @@
 """Times bundles as wasm in headless Chromium, by the phone's own page, beside onnxruntime-web there.
 
-python -m benchmarks.phone [NAME …]   # of the shelf; NODE_PATH names the folder with onnxruntime-web
+python -m benchmarks.phone ESC10 [NAME …]   # of the shelf; NODE_PATH names the folder with onnxruntime-web
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ HEAD = (
 LINE = "document.querySelector('#line').textContent"
 
 
-def row(name: str, hop: str | None, folder: Path) -> tuple[str, str]:
-    """Test one bundle in the page; return its line of the table, and the browser's name."""
-    made, package = offer.prepare(shelf.find(name), hop=hop, progress=silent), phone_onnx.package()
+def row(name: str, hop: str | None, data: str, folder: Path) -> tuple[str, str]:
+    """Test one bundle in the page with the clips of `data`; return its line and the browser."""
+    made, package = offer.prepare(shelf.find(name), hop=hop, data=data, progress=silent), phone_onnx.package()
     more = {} if hop or package is None else phone_onnx.files(package, made.bundle, folder)
     with serving(made, folder / "run", more=more) as served, chromium.running(folder) as browser:
         page = browser.open(served.codes[-1])
@@ -67,10 +67,10 @@ def row(name: str, hop: str | None, folder: Path) -> tuple[str, str]:
 def main() -> None:
     """Write the table."""
     rows, agent = list(HEAD), ""
-    for name in sys.argv[1:] or MODELS:
+    for name in sys.argv[2:] or MODELS:
         for hop in HOPS.get(name, (None,)):
             with tempfile.TemporaryDirectory() as folder:
-                line, agent = row(name, hop, Path(folder))
+                line, agent = row(name, hop, sys.argv[1], Path(folder))
             rows.append(line)
             write(rows, next(part for part in agent.split() if "Chrome" in part))
 

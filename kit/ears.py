@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from boards.errors import UserError
 from kit import clock
 from kit.detect import KEPT_SECONDS, ONE, USUAL, Event, Limits, Meaning, Rules
+from kit.figures import work
 from kit.progress import Progress, silent
 from kit.records import Detection
 
@@ -109,9 +110,7 @@ class Heard:
         text = f"{ended} {self.seconds:.1f} s through the microphone of {self.board.name}: "
         text += f"{self.count} events, {self.state.results} results"
         if self.work is not None and self.share is not None:
-            text += (
-                f", {self.work / 1e6:.2f} million {self.unit} a second of sound: {self.share:.1%} of its time"
-            )
+            text += f", {work(self.work, self.unit)} a second of sound: {self.share:.1%} of its time"
             text += " at one instruction a cycle" if self.unit == "instructions" else ""
         text += f", results at most {self.state.worst_delay} samples late ({self.origin})"
         if self.state.lost:

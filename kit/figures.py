@@ -57,6 +57,11 @@ def unit_of(profile: Mapping[str, Any]) -> str:
     return "instructions" if profile.get("cycles") is None else "cycles"  # a record of before
 
 
+def work(count: float, unit: str) -> str:
+    """Return a count of instructions, cycles or nanoseconds in millions; those of nanoseconds are ms."""
+    return f"{count / 1e6:.2f} " + ("ms" if unit == "nanoseconds" else f"million {unit}")
+
+
 def counted(profile: Mapping[str, Any]) -> tuple[str, int | None]:
     """Return what was counted ("Cycles", say) and how many."""
     unit = unit_of(profile)

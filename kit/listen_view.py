@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from kit.figures import work
 from kit.records import Detection
 
 if TYPE_CHECKING:
@@ -183,7 +184,7 @@ def summary(heard: Heard) -> str:
     text = f"{ended} {heard.seconds:.1f} s of {heard.listening.source}: "
     text += f"{heard.events} events, {heard.results} results"
     if heard.work is not None:
-        text += f", {heard.work / 1e6:.2f} million {heard.unit} a second of sound ({heard.origin})"
+        text += f", {work(heard.work, heard.unit)} a second of sound ({heard.origin})"
     if heard.packed:
         text += "\nthe line is too slow for 16 bits a sample: sound went as ADPCM, 4 bits a sample"
     if heard.lost_samples:

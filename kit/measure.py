@@ -11,6 +11,7 @@ from kit import first_op, heldout, per_second, profile, reference
 from kit.progress import Progress
 from kit.records import Run
 from models import frontend
+from models.data.layouts import MADE
 from quantize import evaluate, prepare, stored_teacher
 from quantize.bundle import FLOAT
 
@@ -51,18 +52,23 @@ def clips(
     """Return the test clips: those of the bundle's own evaluation, unless `data` or `held_out` say otherwise.
 
     Raises:
-        UserError: the data is no longer where it was, cannot be read, or has other classes.
+        UserError: the data is not where it was, cannot be read, or has other classes.
     """
     before = bundle.evaluation()["data"]
-    source = data if data is not None else before["source"]
-    fold = held_out if held_out is not None or data is not None else before["held_out"]
+    source = before["source"] if data is None else data
+    if data is None and source not in MADE and not Path(source).exists():
+        raise UserError(
+            f"the clips that the bundle was tested with are not here ({source}); --data names them"
+        )
     splits = prepare.load(
         source,
-        held_out=fold,
+        held_out=held_out,
         seed=before["split_seed"],
         clips_per_class=before["clips_per_class"] if source == before["source"] else None,
+        usual=before["held_out"],
         progress=progress,
     )
+    fold = splits.record.held_out
     found = heldout.cut(splits.test, bundle.labels, bundle.frontend, most=most, progress=progress)
     known = splits.record.sha256 == before["sha256"]
     same = known and fold == before["held_out"] and len(found.names) == before["test"]

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-Progress = Callable[[str, int, int], None]  # stage, done, total
+Progress = Callable[[str, int, int], None]  # stage, done, total (0: nobody knows)
 HEARTBEAT = 10.0  # seconds between plain lines
 
 
@@ -38,8 +38,8 @@ def shown() -> Iterator[Progress]:
             if stage not in tasks:
                 for earlier in tasks.values():  # one that stopped early would count seconds for ever
                     bars.stop_task(earlier)
-                tasks[stage] = bars.add_task(stage, total=total)
-            bars.update(tasks[stage], completed=done, total=total)
+                tasks[stage] = bars.add_task(stage, total=total or None)
+            bars.update(tasks[stage], completed=done, total=total or None)
 
         yield show
 
@@ -52,6 +52,6 @@ def _plain() -> Progress:
         now = time.monotonic()
         if done and now - last >= HEARTBEAT:
             last = now
-            print(f"{stage}: {done}/{total}", file=sys.stderr, flush=True)
+            print(f"{stage}: {done:,}" + (f"/{total:,}" if total else ""), file=sys.stderr, flush=True)
 
     return show

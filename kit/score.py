@@ -183,7 +183,7 @@ def measured(
         nonlocal samples
         for block in audio.file_blocks(recording, meant.fe.sample_rate, seconds=audio.LONG):
             samples += block.size
-            progress("score", samples // meant.fe.sample_rate, 0)
+            progress("seconds scored", samples // meant.fe.sample_rate, 0)
             yield block
 
     operating, sweep, results = score(board.stream(counted(), meant.hop_frames), meant, rules, truth)

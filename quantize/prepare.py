@@ -54,9 +54,17 @@ class Examples:
 
 
 def load(
-    source: str, *, held_out: str | None, seed: int, clips_per_class: int | None, progress: Progress = silent
+    source: str,
+    *,
+    held_out: str | None,
+    seed: int,
+    clips_per_class: int | None,
+    usual: str | None = None,
+    progress: Progress = silent,
 ) -> Splits:
     """Return the data set `source` (a folder, a csv, or a name in models.data.layouts.MADE), split.
+
+    `usual` is what is held out where nobody says what, if the data has a fold of that name.
 
     Raises:
         UserError: the data cannot be read or split, or its test side is empty.
@@ -67,6 +75,8 @@ def load(
     elif count is not None:
         raise UserError(f"clips per class can be chosen for the synthetic set only, not for {source}")
     whole = data.load(source, progress=progress, clips_per_class=count)
+    if held_out is None and usual in whole.folds:
+        held_out = usual
     train, validation, test = whole.split(held_out, seed)
     if not len(test):
         raise UserError(f"{whole.name}: no clip is left for the test: add recordings from other sources")

@@ -123,6 +123,7 @@ def test_boards_table_names_every_board(capsys: Capture) -> None:
     assert err == []
     for board in (*boards.names(), *computers.names()):
         assert board in out
+    assert "128.0 KB + 512.0 KB" in next(line for line in out.splitlines() if "nucleo-h743zi" in line)
 
 
 @pytest.mark.parametrize("name", computers.names())

@@ -126,6 +126,15 @@ def run(command: list[str | Path], folder: Path) -> str:
     return done.stdout
 
 
+def test_a_model_of_the_kit_is_found_by_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, text, _ = earkit(capsys, "export", "tiny_transformer-micro-fsdd", "--as", "c")
+    assert (code, text.split(":")[0]) == (0, "export/tiny_transformer-micro-fsdd-c")
+    assert (tmp_path / "export" / "tiny_transformer-micro-fsdd-c" / "model.c").is_file()
+
+
 def test_plain_c_builds_and_runs_here(
     source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

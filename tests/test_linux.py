@@ -298,7 +298,7 @@ def test_a_service_is_started_and_an_update_that_does_not_start_is_rolled_back(
     sound = pi.home / "a b%c.wav"
     write_wav(sound, bursts(made))
     first = put(made, f"--source '{sound}' --fast --threshold 0.3")
-    assert first["service"]
+    assert first["service"] == f"earkit-{MODEL}.service"
     assert '"event": ' in (pi.home / "said").read_text()
     assert (pi.home / "linger").read_text() == "enable-linger\n"
     (pi.home / "said").unlink()

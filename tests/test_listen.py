@@ -9,7 +9,7 @@ import signal
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Literal
@@ -272,6 +272,9 @@ def test_plain_lines(capsys: pytest.CaptureFixture[str]) -> None:
     assert any(line.startswith("  0:0") and "bang  99%" in line for line in lines)
     assert lines[-1].startswith("heard 8.0 s of clip.wav: ")
     assert "million instructions a second of sound (emulated)" in lines[-1]
+    assert ", 0.37 ms a second of sound" in listen_view.summary(
+        replace(heard, work=369_900, unit="nanoseconds")
+    )
 
 
 @pytest.mark.parametrize("width", [20, 40, 80, 200])

@@ -63,6 +63,7 @@ def test_flash_writes_the_board_and_it_answers(build: Path, capsys: Capture) -> 
     assert record["board"] == "virtual-m4"
     assert record["bytes"] == (build / "firmware.bin").stat().st_size
     assert record["build_id"] == json.loads((build / "build.json").read_text())["build_id"]
+    assert earkit(capsys, "flash", build)[1].splitlines()[-1] == f"next: earkit listen {build}"
 
 
 def drop(name: str) -> Callable[[Path], None]:

@@ -192,6 +192,37 @@ def folder_of(labels: dict[str, int]) -> Path:
     return Path("data")
 
 
+def clips_of(bundle: Path, data: str | None, held_out: str | None, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Return the clips of a bundle that held one room out, from a folder that is not here."""
+    made = bundles.load(bundle)
+    evaluation = made.evaluation()
+    evaluation["data"] |= {"held_out": "room-03", "source": "not-here"}
+    monkeypatch.setattr(bundles.Bundle, "evaluation", lambda _: evaluation)
+    return measure.clips(made, data, held_out, None, lambda *_: None)
+
+
+@pytest.mark.parametrize(("asked", "room"), [(None, "room-03"), ("room-01", "room-01")])
+def test_what_the_bundle_held_out_is_held_out_of_named_data_too(
+    asked: str | None, room: str, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    test = clips_of(tiny_bundle, "synthetic", asked, monkeypatch)
+    assert test.record["held_out"] == room
+    assert {clip.fold for clip in test.splits.test.clips} == {room}
+
+
+def test_data_without_that_fold_is_dealt(
+    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    test = clips_of(tiny_bundle, str(folder_of({"alarm": 9, "bark": 9})), None, monkeypatch)
+    assert test.record["held_out"] is None
+
+
+def test_clips_that_are_not_here_are_asked_for(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match=r"tested with are not here \(not-here\); --data names them"):
+        clips_of(tiny_bundle, None, None, monkeypatch)
+
+
 def test_other_data_is_used_and_said(build: Path, capsys: Capture) -> None:
     data = folder_of({"alarm": 9, "bark": 9})
     code, text, err = earkit(capsys, "profile", build, "--data", data, "--json")

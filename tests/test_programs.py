@@ -92,7 +92,7 @@ def test_firmware_only_verbs_name_the_mix_up(made: Program) -> None:
     ("choices", "message"),
     [
         ({}, "is reached over SSH: --host user@name; this machine is --host local"),
-        ({"port": "local"}, r"runs .* where it lies"),
+        ({"port": "local"}, r"local needs no flashing: listen, run and profile take .* as it lies"),
         ({"port": "local", "method": "serial"}, "--method serial is for microcontrollers"),
     ],
 )

@@ -41,7 +41,9 @@ def flash(
         UserError: no port, the computer cannot be reached or refuses, or this machine needs no flashing.
     """
     if port == LOCAL:
-        raise UserError(f"--host {LOCAL} runs {made.program} where it lies: nothing is to be flashed")
+        raise UserError(
+            f"--host {LOCAL} needs no flashing: listen, run and profile take {made.program} as it lies"
+        )
     record: dict[str, Any] = _kind(made, port).flash(made, port, tell, progress, service)
     return record
 

@@ -74,7 +74,7 @@ def flash(
         "release": done.digest,
         "files": done.files,
         "sent": done.sent,
-        "service": listen is not None,
+        "service": None if listen is None else service.named(name),
         "machine": found.record(),
         "bench": bench,
     }

@@ -67,15 +67,16 @@ def start(name: str, text: str) -> str:
 
     When it does not start, the unit that was there before comes back, or none is left.
     """
-    return f"unit={shlex.quote(text)}\n" + _START.replace("SERVICE", _service(name))
+    return f"unit={shlex.quote(text)}\n" + _START.replace("SERVICE", named(name))
 
 
 def restart(name: str) -> str:
     """Return the command for `sh` that starts the service anew if there is one, for deploy."""
-    return _RESTART.replace("SERVICE", _service(name))
+    return _RESTART.replace("SERVICE", named(name))
 
 
-def _service(name: str) -> str:
+def named(name: str) -> str:
+    """Return what systemd calls the service of the deployment `name`; UserError if that names no place."""
     deploy.folder(name)
     return f"earkit-{name}.service"
 

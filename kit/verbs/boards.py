@@ -57,7 +57,7 @@ def _boards(found: Sequence[Board]) -> None:
                 board.dsp,
                 board.mve,
                 terminal.kilobytes(board.flash_memory.size),
-                terminal.kilobytes(board.ram_memory.size),
+                " + ".join(terminal.kilobytes(m.size) for m in (board.ram_memory, *board.more_ram.values())),
                 board.proven,
             )
             for board in found

@@ -18,7 +18,10 @@ EXAMPLE = "earkit compile model.tflite --board virtual-m4 -o build/model"
 def add(parser: Parser) -> None:
     """Declare what it takes."""
     parser.add_argument(
-        "model", type=arguments.path, metavar="MODEL", help="a bundle, or an int8 .tflite of your own"
+        "model",
+        type=arguments.path,
+        metavar="MODEL",
+        help="a bundle, a model of `earkit zoo`, or an int8 .tflite of your own",
     )
     parser.add_argument("--board", required=True, help="see `earkit boards`")
     arguments.hop(parser)
@@ -56,7 +59,8 @@ def run(args: Namespace) -> int:
         print(_streams(build.stream))
     what = "program" if build.board.name in computers.names() else "firmware"
     board = f"{build.board.name}, {build.board.proven}"
-    print(f"{build.path}: {what} for {board}; next: earkit flash {build.path}")
+    host = " --host user@name" if build.board.kind in ("linux", "jetson") else ""
+    print(f"{build.path}: {what} for {board}; next: earkit flash {build.path}{host}")
     return 0
 
 

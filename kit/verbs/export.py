@@ -15,7 +15,10 @@ EXAMPLE = "earkit export model.tflite --as cmake --board virtual-m4 -o model-c"
 def add(parser: Parser) -> None:
     """Declare what it takes."""
     parser.add_argument(
-        "model", type=arguments.path, metavar="MODEL", help="a bundle, or an int8 .tflite of your own"
+        "model",
+        type=arguments.path,
+        metavar="MODEL",
+        help="a bundle, a model of `earkit zoo`, or an int8 .tflite of your own",
     )
     parser.add_argument(
         "--as",
@@ -32,11 +35,13 @@ def add(parser: Parser) -> None:
 
 def run(args: Namespace) -> int:
     """Write a model as C sources."""
-    from kit import pipeline
+    from kit import pipeline, shelf
 
+    model = shelf.find(args.model)
+    name = model.absolute().name.removesuffix(".zip").removesuffix(".tflite")
     ending = {"coreml": ".mlpackage", "eim": ".eim"}.get(args.form, f"-{args.form}")
-    out = Path(args.output or f"export/{Path(args.model).stem}{ending}")
-    record = pipeline.export(Path(args.model), args.form, out, board=args.board, hop=args.hop)
+    out = Path(args.output or f"export/{name}{ending}")
+    record = pipeline.export(model, args.form, out, board=args.board, hop=args.hop)
     if args.json:
         terminal.json_object({"export": str(out), **record})
     elif args.form == "android":

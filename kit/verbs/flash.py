@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from argparse import Namespace
 
@@ -45,12 +46,26 @@ def run(args: Namespace) -> int:
         )
     if args.json:
         terminal.json_object(record)
-    elif record["method"] == "ssh":
+        return 0
+    next_step = f"earkit listen {' '.join(_again(args))}"
+    if record["method"] == "ssh":
         files = f"{record['sent']} of {record['files']} files, {record['bytes']:,} bytes, were sent"
-        listens = "; it listens there from now on" if record["service"] else ""
+        listens = ""
+        if record["service"]:
+            listens = f"; its service {record['service']} listens from now on"
+            next_step = f"ssh {record['port']} journalctl --user -f -u {record['service']}"
         print(f"{record['board']} at {record['port']}: release {record['release']} runs: {files}{listens}")
     else:
-        alone = "" if record["fallback"] else "; no room for two images: there is no old one to fall back to"
+        fits = record["fallback"] or record["method"] == "adb"
+        alone = "" if fits else "; no room for two images: there is no old one to fall back to"
         runs = f"build {record['build_id']} runs{alone}"
         print(f"{record['board']}: {record['bytes']:,} bytes verified, {runs}")
+    print(f"next: {next_step}")
     return 0
+
+
+def _again(args: Namespace) -> list[str]:
+    """Return the words that name the same build and board to another verb."""
+    asked = {"--board": args.board, "--port": args.port}
+    words = (args.build, *(word for name, value in asked.items() if value for word in (name, value)))
+    return [shlex.quote(word) for word in words]

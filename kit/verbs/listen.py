@@ -41,14 +41,17 @@ def run(args: Namespace) -> int:
     from boards.errors import UserError
     from kit import ears, listen_view, pipeline, runs, shelf
     from kit.outputs import room_for
+    from kit.progress import shown
 
     if args.source == ears.BOARD:
         return _by_itself(args)
     if args.air is not None:
         raise UserError(f"--air {args.air} is for --source board; --source {args.air} streams a file")
     out = room_for(Path(args.output), folder=True) if args.output else None
+    with shown() as progress:
+        build = shelf.built(args.build, args.board, progress)
     heard = pipeline.listen(
-        shelf.built(args.build, args.board),
+        build,
         args.source,
         fast=args.fast,
         threshold=args.threshold,
@@ -66,11 +69,14 @@ def _by_itself(args: Namespace) -> int:
     """Let the board listen through its own microphone."""
     from boards.errors import UserError
     from kit import ears, listen_view, shelf
+    from kit.progress import shown
 
     if args.output is not None:
         raise UserError("-o keeps sound, which the board does not send: --source mic or a file does")
+    with shown() as progress:
+        build = shelf.built(args.build, args.board, progress)
     heard = ears.hear(
-        shelf.built(args.build, args.board),
+        build,
         air=args.air,
         threshold=args.threshold,
         port=args.port,

@@ -57,7 +57,10 @@ def run(args: Namespace) -> int:
         terminal.json_object(record)
         return 0
     columns = ("threshold", "hits", "misses", "miss_rate", "false_accepts", "false_accepts_per_hour")
-    terminal.table(columns, [tuple(row[name] for name in columns) for row in record["sweep"]])
+    terminal.table(
+        [name.replace("_", " ") for name in columns],
+        [tuple(row[name] for name in columns) for row in record["sweep"]],
+    )
     rows = [(label, *found.values()) for label, found in record["per_class"].items()]
     terminal.table(("class", "events", "hits", "false accepts"), rows)
     print(

@@ -164,7 +164,6 @@ def _trial(
         if data is not None or held_out is not None:
             raise
         inputs = bundle.arrays(EXPECTED)["inputs"]
-        why = f"no accuracy: the clips are not here ({error}); --data names them"
-        return Trial(None, inputs, profile.on_host(window, inputs), (why,))
+        return Trial(None, inputs, profile.on_host(window, inputs), (f"no accuracy: {error}",))
     inputs = profile.as_input(test.clips.windows.values, window)
     return Trial(test, test.clips.samples, profile.on_host(window, inputs), test.notes)
