@@ -5,7 +5,7 @@ python -m benchmarks.destinations ESC10 BUNDLE …   # writes results/destinatio
 Every destination gets all windows of some clips that the bundle held out. The host is the compiler's integer
 definition in numpy. Programs for Arm run in qemu-user; the phone's page in headless Chromium; the ONNX for
 TensorRT in onnxruntime and tinygrad; the Core ML package in numpy, as the file says. Needs qemu-user-static,
-chromium, clang and the extras jetson and apple; what is missing stops it.
+chromium, clang and the extras jetson, phone and coreml; what is missing stops it.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ from kit.progress import silent
 from kit.targets import release
 from kit.targets.phone import offer
 from quantize import bundle as bundles
-from quantize import symmetric
-from quantize.bundle import Bundle
+from quantize import int8, symmetric
+from quantize.bundle import FLOAT, Bundle
 from quantize.worker import Worker
 
 RESULT = Path(__file__).parent / "results" / "destinations.md"
@@ -55,13 +55,14 @@ PROGRAMS = {  # computer → what stands in for its processor
 CLIPS = 24  # of those held out, evenly spread
 LINE = "document.querySelector('#line').textContent"
 HEAD = (
-    "| bundle | destination | what ran it | origin | inputs | not the host's | furthest, steps | right |",
-    "|---|---|---|---|---|---|---|---|",
+    "| bundle | destination | what ran it | origin | inputs | not the host's | steps | dB | right |",
+    "|---|---|---|---|---|---|---|---|---|",
 )
-NOTE = f"""the sound of {CLIPS} held-out clips of ESC-10, all windows; right: of the clips. The host is
-the integer definition. LiteRT rounds sums once where it rounds twice. The symmetric ONNX holds activations
-on both sides of 0, and floats in between, as TensorRT wants it; TensorRT and Core ML themselves have not
-run here. No phone, Pi or Jetson was at hand: nothing here is a time."""
+NOTE = f"""the sound of {CLIPS} held-out clips of ESC-10, all windows. The host is the integer definition;
+steps: of the output furthest from its; dB: signal to noise against the float net; right: of the clips. LiteRT rounds
+sums once where the definition rounds twice, and norms op by op where it rounds once. The symmetric ONNX holds
+activations on both sides of 0, and floats in between, as TensorRT wants it; TensorRT and Core ML themselves
+have not run here. No phone, Pi or Jetson was at hand: nothing here is a time."""
 Array = npt.NDArray[Any]
 
 
@@ -76,15 +77,23 @@ class Job:
     host: Array  # int8 (N, outputs)
     folder: Path
 
+    @property
+    def features(self) -> Array:
+        """Return the inputs as the real numbers that they stand for, float32 (N, *input)."""
+        into = self.bundle.inputs[0]
+        return into.real(self.inputs).reshape(-1, *into.shape[1:])
+
+    def decibels(self, outputs: Array) -> str:
+        """Return how far int8 `outputs` are from those of the float net."""
+        real = int8.run(self.bundle.read(FLOAT), self.features).reshape(self.host.shape)
+        return f"{int8.sqnr_db(real, self.bundle.outputs[0].real(outputs)):.1f}"
+
     def line(self, name: str, by: str, origin: str, outputs: Array) -> str:
         """Return the line of a destination that gave the int8 `outputs` (N, outputs)."""
         apart = np.abs(outputs.astype(int) - self.host)
-        figures = (len(apart), int(apart.any(axis=1).sum()), int(apart.max()), self.right(outputs))
+        right = f"{100 * self.test.clips.score(outputs, self.bundle.outputs[0]):.1f} %"
+        figures = (len(apart), int(apart.any(axis=1).sum()), int(apart.max()), self.decibels(outputs), right)
         return self.cells(name, by, origin, *figures)
-
-    def right(self, outputs: Array) -> str:
-        """Return the share of clips that `outputs` name rightly."""
-        return f"{100 * self.test.clips.score(outputs, self.bundle.outputs[0]):.1f} %"
 
     def cells(self, *cells: object) -> str:
         """Return cells as a line of the table."""
@@ -116,7 +125,7 @@ def on_microcontrollers(given: Job) -> Iterator[str]:
         try:
             made = pipeline.compile(given.path, name, given.folder / name)
         except UserError as error:
-            yield given.cells(name, str(error).split(":")[0].split(" (")[0], "–", *["–"] * 4)
+            yield given.cells(name, str(error).split(":")[0].split(" (")[0], "–", *["–"] * 5)
             continue
         with device.open(made, None) as there:
             yield given.line(name, f"our C, {board.core} emulated", "emulated", heard(made, there, given))
@@ -154,7 +163,8 @@ def in_a_browser(given: Job) -> Iterator[str]:
     told = runs.load(run).profile
     assert told is not None
     right = f"{100 * told['accuracy']['device']:.1f} %"
-    figures = (told["samples"], told["mismatches"], 0 if not told["mismatches"] else "–", right)
+    apart = ("–", "–") if told["mismatches"] else (0, given.decibels(given.host))
+    figures = (len(given.inputs), told["mismatches"], *apart, right)
     yield given.cells("phone, any", "our C as wasm, headless Chromium", "measured", *figures)
 
 
@@ -166,20 +176,17 @@ def in_onnx(given: Job, worker: Worker) -> Iterator[str]:
 
     path = given.folder / "symmetric.onnx"
     path.write_bytes(symmetric.quantise(given.bundle.model(), worker=worker))
-    into, out = given.bundle.inputs[0], given.bundle.outputs[0]
-    real = into.real(given.inputs)
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
-    shape = session.get_inputs()[0].shape[1:]
     readers: dict[str, Callable[[Array], Array]] = {
         "onnxruntime, this machine": lambda x: session.run(None, {name: x})[0],
         "tinygrad's CPU, this machine": tiny.reader(path, "CPU"),
     }
     for by, read in readers.items():
-        scores = np.concatenate([read(one[None].reshape(1, *shape)) for one in real])
-        yield given.line("Jetson: symmetric ONNX", by, "measured", steps(scores, out))
+        scores = np.concatenate([read(one[None]) for one in given.features])
+        yield given.line("Jetson: symmetric ONNX", by, "measured", steps(scores, given.bundle.outputs[0]))
 
 
 def steps(scores: Array, out: bundles.Tensor) -> Array:
@@ -193,7 +200,7 @@ def in_core_ml(given: Job, worker: Worker) -> Iterator[str]:
     package = given.folder / "model.mlpackage"
     record = coreml.export(given.path, package)
     names = [str(given.folder / name) for name in ("inputs.npy", "outputs.npy")]
-    np.save(names[0], given.bundle.inputs[0].real(given.inputs))
+    np.save(names[0], given.features)
     worker.call("kit.coreml.convert", "run", package=str(package), inputs=names[0], outputs=names[1])
     outputs = steps(np.load(names[1]), given.bundle.outputs[0]).reshape(given.host.shape)
     by = f"the package read in numpy, {record['int8_constants']} int8 arrays the bundle's; not Core ML"
