@@ -68,14 +68,14 @@ class Client:
 
 
 def scores(program: Program, samples: Int16) -> list[float]:
-    """Return the probabilities that the host's int8 definition gives a window of sound."""
+    """Return the host's int8 definition of a window of sound: probabilities, or values of a regression."""
     graph = program.graph
     shape = graph.tensors[graph.inputs[0]].shape
     output = interp.run(graph, [program.features(samples).reshape(shape)])[0].ravel()
     scaling = graph.tensors[graph.outputs[0]].quantisation
     assert scaling is not None
     real = (output.astype(np.float64) - int(scaling.zero_point[0])) * float(scaling.scale[0])
-    if graph.nodes[-1].op != "SOFTMAX":
+    if graph.nodes[-1].op != "SOFTMAX" and program.bundle.task != "regression":
         real = np.exp(real - real.max())
         real /= real.sum()
     return [float(value) for value in real]

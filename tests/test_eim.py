@@ -10,6 +10,7 @@ import stat
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +106,10 @@ def test_shared_memory_says_the_same_and_floats_are_rounded(client: Client, prog
     assert told(answer, program) == pytest.approx(scores(program, samples), abs=CLOSE)
     listed = client.ask({"id": 3, "classify": [float(x) for x in floats]})
     assert told(listed, program) == told(answer, program)
+    floats[-1] = np.nan
+    shared(hello).write_bytes(floats.tobytes())
+    none = client.ask({"id": 3, "classify_shm": {"elements": samples.size}})
+    assert none["error"] == "features are numbers"
     os.truncate(shared(hello), 10)  # which would be fatal to one that maps it
     cut = client.ask({"id": 4, "classify_shm": {"elements": samples.size}})
     assert cut["error"] == "the shared memory cannot be read"
@@ -184,6 +189,44 @@ def test_a_client_that_goes_leaves_the_runner_to_the_next(greeted: Client, progr
     assert greeted.process.poll() is None
 
 
+def test_others_wait_until_the_first_has_gone(greeted: Client, program: Program) -> None:
+    waiting = []
+    for _ in range(5):
+        line = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        line.setblocking(False)  # as Node connects: there is room for all of them
+        line.connect(str(greeted.path))
+        line.sendall(b'{"id":1,"hello":1}')
+        waiting.append(line)
+    samples = noise(program.front.samples, 11)
+    answer = greeted.ask({"id": 2, "classify": samples.tolist()})
+    assert told(answer, program) == pytest.approx(scores(program, samples), abs=CLOSE)
+    greeted.line.close()
+    for line in waiting:
+        line.settimeout(PATIENCE)
+        greeted.line = line
+        assert greeted.answer()["success"]
+        line.close()
+
+
+def test_what_never_ends_takes_no_memory(greeted: Client) -> None:
+    def most() -> int:
+        status = Path(f"/proc/{greeted.process.pid}/status").read_text()
+        return int(status.split("VmHWM:")[1].split()[0])  # kB
+
+    before = most()
+    greeted.line.sendall(b"no line ends here" * 300_000 + b"\n")
+    assert greeted.answer()["error"] == "not a JSON object"
+    greeted.line.sendall(b'{"id":1,"x":' + b'{"a":[' * 10_000 + b"]}" * 10_000 + b"}")
+    assert greeted.answer()["error"] == "nested too deeply"
+    greeted.line.sendall(b'{"id":7,"x":"' + b"\\" * (33 << 20))
+    assert greeted.answer() == {
+        "id": 7,
+        "success": False,
+        "error": "a message has at most 33554432 bytes",
+    }
+    assert most() < before + 256
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_it_and_nothing_is_left(client: Client, number: signal.Signals) -> None:
     memory = shared(client.ask({"id": 1, "hello": 1}))
@@ -194,14 +237,18 @@ def test_a_signal_ends_it_and_nothing_is_left(client: Client, number: signal.Sig
     assert not client.path.exists()
 
 
-def test_it_ends_when_the_one_who_started_it_has_gone(program: Program, tmp_path: Path) -> None:
+@pytest.mark.parametrize("visited", [True, False])
+def test_it_ends_when_the_one_who_started_it_has_gone(
+    program: Program, tmp_path: Path, visited: bool
+) -> None:
     path = tmp_path / "orphan.sock"
     subprocess.run(["sh", "-c", f"{program.path} {path} & sleep 0.2"], timeout=PATIENCE, check=True)
     end = time.monotonic() + PATIENCE
     while not path.exists() and time.monotonic() < end:
         time.sleep(0.01)
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as line:
-        line.connect(str(path))
+    if visited:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as line, suppress(FileNotFoundError):
+            line.connect(str(path))
     while path.exists() and time.monotonic() < end:
         time.sleep(0.01)
     assert not path.exists()
@@ -222,17 +269,52 @@ def test_stdin_speaks_the_same(program: Program) -> None:
 def test_it_takes_no_place_but_a_sockets(program: Program, tmp_path: Path) -> None:
     kept = tmp_path / "kept"
     kept.write_text("mine")
-    for path, words in (
-        (kept, "something else than a socket is there"),
-        (tmp_path, "something else than a socket is there"),
+    beside = [tmp_path / "~", tmp_path / "new~"]
+    for path in beside:
+        path.write_text("mine")
+    taken = "something else than a socket is there, or with a ~ behind"
+    for place, words in (
+        (kept, taken),
+        (tmp_path, taken),
+        (tmp_path / "new", taken),
         (tmp_path / "no" / "such", "no socket can be made there"),
-        (tmp_path / ("x" * 120), "a socket's path has at most 106 bytes"),
+        (tmp_path / ("x" * 120), "a socket's path has 1 to 106 bytes"),
+        ("", "a socket's path has 1 to 106 bytes"),
     ):
         done = subprocess.run(
-            [program.path, path], capture_output=True, text=True, timeout=PATIENCE, check=False
+            [program.path, place],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
         )
-        assert (done.returncode, done.stderr) == (1, f"{path}: {words}\n")
-    assert kept.read_text() == "mine"
+        assert (done.returncode, done.stderr) == (1, f"{place}: {words}\n")
+    assert {path.read_text() for path in (kept, *beside)} == {"mine"}
+    assert set(tmp_path.iterdir()) == {kept, *beside}
+
+
+def test_values_are_told_as_they_are(tmp_path: Path) -> None:
+    """A regression: neither a softmax nor a threshold, which would hide what is below 0."""
+    zoo = programs.ROOT / "models" / "zoo" / "ser_w2v2-micro-synthetic-affect.zip"
+    board = {"x86_64": "linux-x86_64", "aarch64": "pi4"}[os.uname().machine]
+    eim.export(zoo, tmp_path / "values.eim", board=board)
+    program = programs.described(zoo)
+    made = Client(tmp_path / "values.eim", tmp_path)
+    try:
+        assert made.ask({"id": 1, "hello": 1})["model_parameters"]["thresholds"] == []
+        seen = []
+        for seed in range(4):
+            samples = noise(program.front.samples, seed)
+            answer = made.ask({"id": 2, "classify": samples.tolist()})
+            values = list(answer["result"]["classification"].values())
+            assert values == pytest.approx(scores(program, samples), abs=CLOSE)
+            seen += values
+        assert min(seen) < 0
+        refused = made.ask({"id": 3, "set_threshold": {"id": 1, "min_score": 0.5}})
+        assert refused == {"id": 3, "success": False, "error": "values have no threshold"}
+    finally:
+        made.close()
 
 
 def test_a_streaming_models_window_and_hops_are_the_definitions(tmp_path: Path) -> None:

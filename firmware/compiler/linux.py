@@ -91,10 +91,12 @@ def runner_header(
     """Return the text of dialect.h: what a runner of Edge Impulse tells, and how it takes sound."""
     labels = bundle.get("labels") or [f"class {i}" for i in range(graph.tensors[graph.outputs[0]].elements)]
     count, piece, silence = window(graph, frontend_tables, stream)
+    values = bundle.get("task") == "regression"
     facts = {
         "MODEL_ID": _string(graph.name),
         "LABELS": ", ".join(map(_string, labels)),
-        "LOGITS": int(graph.nodes[-1].op != "SOFTMAX" and bundle.get("task") != "regression"),
+        "LOGITS": int(graph.nodes[-1].op != "SOFTMAX" and not values),
+        "VALUES": int(values),
         "COUNT": f"{count}u",
         "SLICE": f"{piece}u",
         "STREAMS": int(stream is not None),

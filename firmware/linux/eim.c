@@ -12,7 +12,7 @@
 static const char *const labels[EAR_OUTPUT_BYTES] = {EAR_LABELS};
 static ear_link_t silent;  // what text.c asks whether a HELLO has come
 static bool greeted, pretty;
-static float least;  // score, by set_threshold: what is below is told as 0
+static float least;  // score, by set_threshold: what is below is told as 0; values of a regression have none
 
 // Text in the form that people read when `pretty`: a line for each value.
 static void say(const char *text) {
@@ -111,9 +111,10 @@ static void info(void) {
     say("],\"model_type\":\"classification\"");
     number(",\"slice_size\":", EAR_SLICE);
     say(EAR_SLICE ? ",\"use_continuous_mode\":true" : ",\"use_continuous_mode\":false");
-    say(",\"has_performance_calibration\":false,\"inferencing_engine\":255,");
-    real("\"thresholds\":[{\"id\":1,\"type\":\"classification\",\"min_score\":", least, 5);
-    say("}]},\"inferencing_engine\":{\"engine_type\":255,\"properties\":[]}");
+    say(",\"has_performance_calibration\":false,\"inferencing_engine\":255,\"thresholds\":[");
+    if (!EAR_VALUES) real("{\"id\":1,\"type\":\"classification\",\"min_score\":", least, 5);
+    if (!EAR_VALUES) say("}");
+    say("]},\"inferencing_engine\":{\"engine_type\":255,\"properties\":[]}");
     if (!pretty) shared();
     end("}");
 }
@@ -141,7 +142,7 @@ static void classify(bool continuous) {
     for (uint32_t i = 0; i < EAR_OUTPUT_BYTES; i++) {
         say(i ? ",\"" : "\"");
         say(labels[i]);
-        real("\":", heard && !(values[i] < least) ? values[i] : 0.0f, 5);
+        real("\":", heard && (EAR_VALUES || !(values[i] < least)) ? values[i] : 0.0f, 5);
     }
     real("}},\"timing\":{\"dsp\":", (float)(whole - ear_runner.nanoseconds) / 1e6f, 3);
     real(",\"classification\":", (float)ear_runner.nanoseconds / 1e6f, 3);
@@ -156,11 +157,13 @@ static void features(uint32_t wanted, bool continuous, bool in_memory) {
         say(" features, got ");
         ear_text_number(given > 0 && given < 9e15 ? (uint64_t)given : 0);
         end("\"}");
-    } else if (in_memory && !ear_runner_from_shared(wanted)) {
-        error("the shared memory cannot be read");
-    } else {
-        classify(continuous);
+        return;
     }
+    const char *wrong = in_memory ? ear_runner_from_shared(wanted) : 0;
+    if (wrong)
+        error(wrong);
+    else
+        classify(continuous);
 }
 
 static void hello(void) {
@@ -176,7 +179,9 @@ static void threshold(void) {
     static const char key[] = "min_score";
     uint32_t i = 0;
     while (key[i] && ear_request.key[i] == key[i]) i++;
-    if (ear_request.block != 1.0) {
+    if (EAR_VALUES) {
+        error("values have no threshold");
+    } else if (ear_request.block != 1.0) {
         error("the only block with a threshold has the id 1");
     } else if (!ear_request.has_number || key[i] != ear_request.key[i]) {
         error("the only threshold is min_score");

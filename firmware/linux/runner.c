@@ -15,6 +15,10 @@
 
 #define PATH_BYTES 108u  // of a socket's address
 #define PART 1024u       // values that are read from shared memory at once
+#define WAITING 16       // clients, while one is served
+#define LOOK_MS 1000
+#define LONG_PATH ": a socket's path has 1 to 106 bytes\n"
+#define NO_SOCKET ": no socket can be made there\n"
 
 ear_runner_t ear_runner;
 
@@ -117,15 +121,19 @@ const char *ear_runner_shared(void) {
 }
 
 // By reading and not by mapping: a client that cuts the file short is no fault here.
-bool ear_runner_from_shared(uint32_t values) {
+const char *ear_runner_from_shared(uint32_t values) {
+    static const char unread[] = "the shared memory cannot be read";
     float part[PART];
-    if (!own.memory || ear_system(SYS_LSEEK, own.memory, 0, 0, 0, 0) != 0) return false;
+    if (!own.memory || ear_system(SYS_LSEEK, own.memory, 0, 0, 0, 0) != 0) return unread;
     for (uint32_t done = 0, count; done < values; done += count) {
         count = values - done < PART ? values - done : PART;
-        if (ear_read(own.memory, part, 4 * count) != (ear_word_t)(4 * count)) return false;
-        for (uint32_t i = 0; i < count; i++) ear_request_value(done + i, (double)part[i]);
+        if (ear_read(own.memory, part, 4 * count) != (ear_word_t)(4 * count)) return unread;
+        for (uint32_t i = 0; i < count; i++) {
+            if (part[i] != part[i]) return "features are numbers";
+            ear_request_value(done + i, (double)part[i]);
+        }
     }
-    return true;
+    return 0;
 }
 
 static void remove(void) {
@@ -154,6 +162,13 @@ static int32_t refuse(const char *path, const char *why) {
     return 1;
 }
 
+// Whether nothing is there, or a socket that another runner left.
+static bool takes_socket(const char *path) {
+    const ear_word_t there = ear_open(path, EAR_READ_ONLY | EAR_NONBLOCK, 0);  // opening a socket gives ENXIO
+    if (there >= 0) ear_close((int32_t)there);
+    return there == -EAR_ENOENT || there == -EAR_ENXIO;
+}
+
 // A socket at `path` on which clients may connect as soon as they see it: it gets its name when it listens.
 static int32_t listening(const char *path) {
     struct {
@@ -162,23 +177,23 @@ static int32_t listening(const char *path) {
     } address = {1, {0}};
     uint32_t length = 0;
     for (; path[length]; length++) {
-        if (length == PATH_BYTES - 2) return -refuse(path, ": a socket's path has at most 106 bytes\n");
-        own.socket[length] = address.path[length] = path[length];
+        if (length == PATH_BYTES - 2) return -refuse(path, LONG_PATH);
+        address.path[length] = path[length];
     }
-    const ear_word_t there = ear_open(path, EAR_READ_ONLY | EAR_NONBLOCK, 0);
-    if (there != -EAR_ENOENT && there != -EAR_ENXIO) {  // opening a socket gives ENXIO
-        own.socket[0] = 0;
-        return -refuse(path, ": something else than a socket is there\n");
-    }
+    if (!length) return -refuse(path, LONG_PATH);
     address.path[length] = '~';
-    const ear_word_t file = ear_system(SYS_SOCKET, 1, 1 | EAR_CLOEXEC, 0, 0, 0);
+    if (!takes_socket(path) || !takes_socket(address.path))
+        return -refuse(path, ": something else than a socket is there, or with a ~ behind\n");
     ear_unlink(address.path);
-    if (ear_system(SYS_BIND, file, ear_word(&address), (ear_word_t)(sizeof address.family + length + 2), 0, 0) < 0 ||
-        ear_system(SYS_LISTEN, file, 1, 0, 0, 0) < 0 ||
+    const ear_word_t file = ear_system(SYS_SOCKET, 1, 1 | EAR_CLOEXEC, 0, 0, 0);
+    if (ear_system(SYS_BIND, file, ear_word(&address), (ear_word_t)(sizeof address.family + length + 2), 0, 0) < 0)
+        return -refuse(path, NO_SOCKET);
+    if (ear_system(SYS_LISTEN, file, WAITING, 0, 0, 0) < 0 ||
         ear_system(SYS_RENAMEAT, EAR_AT_CWD, ear_word(address.path), EAR_AT_CWD, ear_word(path), 0) < 0) {
-        own.socket[0] = 0;
-        return -refuse(path, ": no socket can be made there\n");
+        ear_unlink(address.path);
+        return -refuse(path, NO_SOCKET);
     }
+    for (uint32_t i = 0; i < length; i++) own.socket[i] = path[i];
     return (int32_t)file;
 }
 
@@ -202,7 +217,9 @@ int32_t ear_runner_serve(const char *where, void (*serve)(void)) {
     }
     const int32_t file = listening(where);
     if (file < 0) return 1;
-    do {  // until the one who started us has gone
+    do {  // until the one who started us has gone, who may never come
+        ear_poll_t come = {file, EAR_POLLIN, 0};
+        if (ear_wait(&come, 1, LOOK_MS) <= 0) continue;
         const ear_word_t client = ear_system(SYS_ACCEPT4, file, 0, 0, EAR_CLOEXEC, 0);
         if (client < 0) continue;
         ear_line_open((int32_t)client, (int32_t)client, false);

@@ -18,7 +18,9 @@ void ear_runner_begin(void);  // forget what was heard
 bool ear_runner_classify(bool continuous);
 
 const char *ear_runner_shared(void);           // the name of the shared memory, which is made now; 0: there is none
-bool ear_runner_from_shared(uint32_t values);  // take so many features from there
+
+// Take so many features from there. Returns what is wrong with them, 0: nothing.
+const char *ear_runner_from_shared(uint32_t values);
 
 // Serve clients one after the other on a socket at `where`, or one on "stdin"; returns the exit code.
 int32_t ear_runner_serve(const char *where, void (*serve)(void));
