@@ -10,6 +10,7 @@ clips. The test clips are only answered.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ Array = npt.NDArray[Any]
 Wide = npt.NDArray[np.float64]
 PENALTIES = (1e-3, 1e-2, 1e-1, 1.0)  # of half the squared weights, beside the mean loss
 STEPS = 400
+NUMBERS = ("model_bytes", "parameters", "windows_per_second", "batch")  # of a record, where they are known
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ def hear(path: Path, arrays: Mapping[str, Array], splits: Splits) -> Stored:
     Raises:
         UserError: a training clip is missing.
     """
-    row = {str(name): index for index, name in enumerate(arrays["names"])}
+    row = {str(name): index for index, name in enumerate(np.atleast_1d(arrays["names"]))}
     missing = [clip.name for clip in splits.train.clips if clip.name not in row]
     if missing:
         share = f"{len(missing)} of {len(splits.train)} training clips"
@@ -112,7 +114,11 @@ def speed(path: Path, arrays: Mapping[str, Array]) -> dict[str, Any] | None:
     try:
         value = json.loads(str(arrays["record"]))
         rest = {"device": str(value["device"]), "milliseconds": float(value["milliseconds"])}
-    except (ValueError, TypeError, KeyError, RecursionError):
+        numbers = [rest["milliseconds"], *map(value.get, NUMBERS), *dict(value.get("memory") or {}).values()]
+        whole = all(one is None or math.isfinite(one) for one in numbers)
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
+        whole = False
+    if not whole:
         raise UserError(f"{path}: its `record` is damaged: run `earkit reference` again") from None
     return {**value, **rest}
 

@@ -187,7 +187,22 @@ def test_the_speed_of_a_stored_teacher_stays_with_the_bundle(
     assert (full.where["device"], full.where["milliseconds"]) == ("a far GPU", 1.0)
 
 
-@pytest.mark.parametrize("record", ["no JSON", "[]", '{"device": 1}', '{"device": "x", "milliseconds": "y"}'])
+SPEED = '{"device": "x", "milliseconds": 1, '
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        *("no JSON", "[]", '{"device": 1}', '{"device": "x", "milliseconds": "y"}', "[" * 100_000),
+        *('{"device": "x", "milliseconds": NaN}', f'{{"device": "x", "milliseconds": {"9" * 400}}}'),
+        *(
+            f'{SPEED}"model_bytes": "x"}}',
+            f'{SPEED}"parameters": [1]}}',
+            f'{SPEED}"windows_per_second": {{}}}}',
+        ),
+        *(f'{SPEED}"memory": 7}}', f'{SPEED}"memory": {{"gpu_bytes": "x"}}}}', f'{SPEED}"batch": "x"}}'),
+    ],
+)
 def test_a_damaged_record_is_named(record: str, tiny_bundle: Path, tmp_path: Path) -> None:
     test = measure.clips(bundles.load(tiny_bundle), None, None, None, lambda *_: None)
     path = heard(tiny_bundle, tmp_path / "far.npz", 0, record)

@@ -202,7 +202,11 @@ def test_arecord_is_its_microphone(running: Device, program: Program, tmp_path: 
     while not (tmp_path / "stopped").exists() and time.monotonic() < limit:
         time.sleep(0.05)
     assert (tmp_path / "stopped").exists()
-    own_ears(program, [str(program.path), "--microphone", "plughw:1,0"], paths)
+    said = "overrun!!! (at least 1.250 ms long)\noverrun!!! (mindestens 12,500 ms lang)\n! no 9 ms!\n"
+    arecord.write_text(ARECORD.format(folder=tmp_path).replace("cat ", f"printf '{said}' >&2\ncat "))
+    heard = own_ears(program, [str(program.path), "--microphone", "plughw:1,0"], paths)
+    assert heard.state.lost == rate * 1250 // 10**6 + rate * 12_500 // 10**6
+    assert heard.state.taken == samples.size + heard.state.lost
     assert " -D plughw:1,0 " in (tmp_path / "asked").read_text()
 
 

@@ -12,9 +12,7 @@ extern const char *ear_microphone;  // of --microphone: a file of samples, or th
 void ear_line_open(int32_t in, int32_t out, bool last);
 bool ear_line_closed(void);  // the other end has gone
 
-// Start a program found in $PATH whose output comes by the file that is returned, -1 where there is none.
-int32_t ear_child_start(const char *const *arguments);
-void ear_child_stop(void);
+void ear_child_stop(void);  // the program that records
 
 void ear_say(const char *text);  // on stderr
 

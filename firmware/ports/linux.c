@@ -104,9 +104,11 @@ _Noreturn void port_reset(void) {
 }
 
 static struct {
-    int32_t file, child;  // both 0 while there is none
-    bool odd;             // a byte of half a sample is kept
+    int32_t file, words, child;  // all 0 while there is none; words: what the child says on stderr
+    bool odd;                    // a byte of half a sample is kept
     uint8_t half;
+    uint32_t rate, lost, marks;  // Hz; samples; exclamation marks before the number of
+    uint64_t microseconds;       // that are lost
 } sound;
 
 static bool begins(const char *text, const char *with) {
@@ -132,25 +134,34 @@ static void execute(const char *const *arguments) {
     }
 }
 
-int32_t ear_child_start(const char *const *arguments) {
-    int32_t ends[2];
+static int32_t child_start(const char *const *arguments) {
+    int32_t ends[2], words[2];
     if (ear_system(SYS_PIPE2, ear_word(ends), EAR_CLOEXEC, 0, 0, 0) < 0) return -1;
+    if (ear_system(SYS_PIPE2, ear_word(words), EAR_CLOEXEC, 0, 0, 0) < 0) {
+        ear_close(ends[0]);
+        ear_close(ends[1]);
+        return -1;
+    }
     ear_word_t child = ear_system(SYS_CLONE, EAR_SIGCHLD, 0, 0, 0, 0);
     if (child == 0) {
         ear_word_t nothing = ear_open("/dev/null", EAR_READ_ONLY, 0);
         ear_system(SYS_DUP3, nothing, 0, 0, 0, 0);  // the link's input is not the child's
         ear_system(SYS_DUP3, ends[1], 1, 0, 0, 0);
+        ear_system(SYS_DUP3, words[1], 2, 0, 0, 0);
         execute(arguments);
         ear_say(arguments[0]);
         ear_say(": not found\n");
         ear_exit(127);
     }
     ear_close(ends[1]);
+    ear_close(words[1]);
     if (child < 0) {
         ear_close(ends[0]);
+        ear_close(words[0]);
         return -1;
     }
     sound.child = (int32_t)child;
+    sound.words = words[0];
     ear_system(SYS_FCNTL, ends[0], SET_PIPE_BYTES, KEPT_BYTES, 0, 0);
     return ends[0];
 }
@@ -173,6 +184,8 @@ bool port_microphone_start(uint32_t rate) {
     while (*slash && *slash != '/') slash++;
     port_microphone_stop();
     sound.odd = false;
+    sound.rate = rate;
+    sound.lost = sound.marks = 0;
     if (*slash) {
         ear_word_t file = ear_open(name, EAR_READ_ONLY | EAR_NONBLOCK, 0);
         sound.file = file > 0 ? (int32_t)file : 0;
@@ -180,7 +193,7 @@ bool port_microphone_start(uint32_t rate) {
     }
     const char *const arguments[] = {"arecord", "-q", "-D", name, "-t", "raw", "-f", "S16_LE", "-c", "1",
                                      "-r", digits(rate, text + sizeof text - 1), 0};
-    int32_t file = ear_child_start(arguments);
+    int32_t file = child_start(arguments);
     if (file < 0) return false;
     sound.file = file;
     ear_poll_t first = {file, EAR_POLLIN, 0};
@@ -189,8 +202,40 @@ bool port_microphone_start(uint32_t rate) {
     return false;
 }
 
+// arecord says "overrun!!! (at least 1.250 ms long)", in any language, of what it has lost.
+static void overrun(uint8_t letter) {
+    const bool digit = letter >= '0' && letter <= '9';
+    if (letter == '!') {
+        sound.marks++;
+        sound.microseconds = 0;
+    } else if (letter == '\n' || sound.marks < 3) {
+        sound.marks = 0;
+    } else if (digit && sound.microseconds < NANOSECONDS) {
+        sound.microseconds = 10 * sound.microseconds + (letter - '0');
+    } else if (letter == 'm' && sound.microseconds) {
+        sound.lost += (uint32_t)(sound.microseconds * sound.rate / 1000000u);
+        sound.marks = 0;
+    }
+}
+
+// Pass on what the child says; it would stop if nobody read it.
+static void complaints(void) {
+    uint8_t said[256];
+    while (sound.words && ready(sound.words)) {
+        const ear_word_t bytes = ear_read(sound.words, said, sizeof said);
+        if (bytes <= 0) {
+            ear_close(sound.words);
+            sound.words = 0;
+            return;
+        }
+        ear_write(2, said, (uint32_t)bytes);
+        for (ear_word_t i = 0; i < bytes; i++) overrun(said[i]);
+    }
+}
+
 uint32_t port_microphone_read(int16_t *samples, uint32_t most) {
     uint8_t *to = (uint8_t *)samples;
+    complaints();
     if (!sound.file || !most || !ready(sound.file)) return 0;
     to[0] = sound.half;
     ear_word_t bytes = ear_read(sound.file, to + sound.odd, 2 * most - sound.odd);
@@ -205,12 +250,13 @@ uint32_t port_microphone_read(int16_t *samples, uint32_t most) {
     return have / 2;
 }
 
-// arecord says on stderr what it loses; the pipe keeps half a minute.
-uint32_t port_microphone_lost(void) { return 0; }
+uint32_t port_microphone_lost(void) { return sound.lost; }
 
 void port_microphone_stop(void) {
+    complaints();
     if (sound.file) ear_close(sound.file);
-    sound.file = 0;
+    if (sound.words) ear_close(sound.words);
+    sound.file = sound.words = 0;
     ear_child_stop();
 }
 

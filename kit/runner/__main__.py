@@ -156,7 +156,7 @@ def _event(about: About, begun: Detection) -> publish.Event:
 
 
 def results(
-    about: About, device: Device, blocks: Iterator[sound.Samples], args: argparse.Namespace
+    about: About, device: Device, blocks: Iterator[sound.Samples | int], args: argparse.Namespace
 ) -> Iterator[Result]:
     """Yield results of the engine that is asked for, or was the fastest."""
     chosen = about.bench().get("chosen", {"engine": "program", "threads": 1})
@@ -174,7 +174,7 @@ def results(
         yield Result(result.sample, output, result.instructions, result.dropped)
 
 
-def _told(blocks: Iterator[sound.Samples]) -> Iterator[sound.Samples]:
+def _told(blocks: Iterator[sound.Samples | int]) -> Iterator[sound.Samples | int]:
     """Tell systemd, once sound comes, that the service is there; and now and then that it lives."""
     beat = 0.0
     for block in blocks:
@@ -186,10 +186,10 @@ def _told(blocks: Iterator[sound.Samples]) -> Iterator[sound.Samples]:
         yield block
 
 
-def _padded(blocks: Iterator[sound.Samples], least: int) -> Iterator[sound.Samples]:
+def _padded(blocks: Iterator[sound.Samples | int], least: int) -> Iterator[sound.Samples | int]:
     total = 0
     for block in blocks:
-        total += block.size
+        total += block if isinstance(block, int) else block.size
         yield block
     if 0 < total < least:
         yield np.zeros(least - total, np.int16)

@@ -22,7 +22,7 @@ from boards.errors import UserError
 Samples = npt.NDArray[np.int16]
 BLOCKS = 50  # a second
 QUIET = 5.0  # seconds in which a microphone must say something
-OVERRUN = "overrun!!!"  # as arecord says that it could not keep up
+OVERRUN = re.compile(r"overrun!!! \(at least (\d{1,9}(?:\.\d{1,9})?) ms long\)")  # as arecord says it
 TOLD_SECONDS = 60.0  # between lines about those
 SAID = 2000  # characters of what arecord said last
 MICROPHONE, STDIN = "mic", "-"
@@ -37,8 +37,8 @@ COMPLAINTS: tuple[tuple[str, str], ...] = (  # what arecord says → what that m
 )
 
 
-def blocks(source: str, rate: int, fast: bool, stopped: Callable[[], bool]) -> Iterator[Samples]:
-    """Yield blocks of int16 samples at `rate` Hz until the source ends or `stopped()`.
+def blocks(source: str, rate: int, fast: bool, stopped: Callable[[], bool]) -> Iterator[Samples | int]:
+    """Yield blocks of int16 samples at `rate` Hz, and counts of lost ones, until it ends or `stopped()`.
 
     Args:
         source: "mic" (ALSA's default), an ALSA name with a colon, "-" (raw int16 on stdin), or a .wav file.
@@ -90,7 +90,7 @@ def _wav(path: str, rate: int, fast: bool, stopped: Callable[[], bool]) -> Itera
                 time.sleep(max(0.0, due - time.monotonic()))
 
 
-def _alsa(device: str, rate: int, stopped: Callable[[], bool]) -> Iterator[Samples]:
+def _alsa(device: str, rate: int, stopped: Callable[[], bool]) -> Iterator[Samples | int]:
     program = shutil.which("arecord")
     if program is None:
         raise UserError("arecord is not installed: sudo apt install alsa-utils")
@@ -99,11 +99,12 @@ def _alsa(device: str, rate: int, stopped: Callable[[], bool]) -> Iterator[Sampl
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, "LC_ALL": "C"}
     )
     assert recorder.stdout is not None
-    size, heard, complaints = 2 * (rate // BLOCKS), time.monotonic(), _Complaints(device, recorder)
+    size, heard, complaints = 2 * (rate // BLOCKS), time.monotonic(), _Complaints(device, rate, recorder)
     held = b""
     try:
         while not stopped():
-            complaints.take()
+            if lost := complaints.lost():
+                yield lost
             if not select.select([recorder.stdout], [], [], 0.1)[0]:
                 if time.monotonic() > heard + QUIET:
                     raise UserError(f"microphone {device} has said nothing for {QUIET:.0f} s: is it muted?")
@@ -113,7 +114,7 @@ def _alsa(device: str, rate: int, stopped: Callable[[], bool]) -> Iterator[Sampl
             if not data:
                 with suppress(subprocess.TimeoutExpired):
                     recorder.wait(QUIET)
-                complaints.take()
+                complaints.lost()
                 raise UserError(_explain(device, complaints.said))
             if len(held) == size:
                 yield np.frombuffer(held, "<i2")
@@ -128,31 +129,34 @@ def _alsa(device: str, rate: int, stopped: Callable[[], bool]) -> Iterator[Sampl
 
 
 class _Complaints:
-    """What arecord says on stderr, which would stop when nobody read it; overruns are told of on ours."""
+    """What arecord says on stderr, which would stop when nobody read it; what it lost is told of on ours."""
 
-    def __init__(self, device: str, recorder: subprocess.Popen[bytes]) -> None:
+    def __init__(self, device: str, rate: int, recorder: subprocess.Popen[bytes]) -> None:
         assert recorder.stderr is not None
-        self._device, self._file = device, recorder.stderr.fileno()
+        self._device, self._rate, self._file = device, rate, recorder.stderr.fileno()
         os.set_blocking(self._file, False)
-        self.said = ""
-        self._lost, self._told = 0, -TOLD_SECONDS
+        self.said = self._line = ""
+        self._lost, self._told = 0.0, -TOLD_SECONDS
 
-    def take(self) -> None:
-        """Read what has come; never waits."""
+    def lost(self) -> int:
+        """Return the samples that were lost since the last time, as far as arecord knows; never waits."""
         try:
             came = os.read(self._file, 1 << 16).decode("utf-8", "replace")
         except BlockingIOError:
-            return
+            return 0
         self.said = (self.said + came)[-SAID:]
-        self._lost += came.count(OVERRUN)
-        if OVERRUN in came and time.monotonic() > self._told + TOLD_SECONDS:
+        whole, _, self._line = (self._line + came).rpartition("\n")
+        lost = sum(map(float, OVERRUN.findall(whole))) / 1000
+        self._lost += lost
+        if lost and time.monotonic() > self._told + TOLD_SECONDS:
             self._told = time.monotonic()
             print(
-                f"microphone {self._device} lost sound, {self._lost} times by now: other programs keep this "
-                "machine too busy",
+                f"microphone {self._device} lost {self._lost:.3f} s of sound by now: "
+                "other programs keep this machine too busy",
                 file=sys.stderr,
                 flush=True,
             )
+        return round(lost * self._rate)
 
 
 def _explain(device: str, words: str) -> str:

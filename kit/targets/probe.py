@@ -13,6 +13,7 @@ from kit.targets.ssh import Remote
 
 PYTHON = (3, 9)  # the runner's least
 TOOLS = ("flock", "sha256sum", "tar", "xargs")  # that a deploy takes
+LONGEST = 100  # characters of an answer
 NUMBER = re.compile(r"[0-9]{1,3}")  # of a version
 MARK = "earkit-probe "  # before each answer: a login may say other things first
 _ASK = f"""say() {{ echo "{MARK}$1=$2"; }}
@@ -56,7 +57,8 @@ class Probe:
 def examine(remote: Remote) -> Probe:
     """Ask a machine what it is."""
     said = remote.check(_ASK)
-    pairs = [line[len(MARK) :].partition("=")[::2] for line in said.splitlines() if line.startswith(MARK)]
+    lines = [_plain(line[len(MARK) :]) for line in said.splitlines() if line.startswith(MARK)]
+    pairs = [line.partition("=")[::2] for line in lines]
     told = dict(pairs)
     return Probe(
         host=remote.host,
@@ -78,6 +80,8 @@ def examine(remote: Remote) -> Probe:
 def fits(probe: Probe, board: Computer, *, python: bool = True) -> None:
     """Raise UserError if what is compiled for `board` does not run there, or the runner does not."""
     host = probe.host
+    if not probe.machine:
+        raise UserError(f"{host} does not say what machine it is: what does `uname -m` say there?")
     if probe.machine != board.machine:
         kernel = f" (on a kernel for {probe.kernel})" if probe.kernel[:5] != probe.machine[:5] else ""
         raise UserError(
@@ -109,6 +113,11 @@ def _machine(kernel: str, bits: str) -> str:
     if kernel.startswith(("armv7", "armv8")) or (kernel == "aarch64" and bits == "32"):
         return "armv7"
     return {"arm64": "aarch64", "amd64": "x86_64"}.get(kernel, kernel)
+
+
+def _plain(text: str) -> str:
+    """Return what of an answer may be printed."""
+    return "".join(filter(str.isprintable, text))[:LONGEST]
 
 
 def _version(text: str) -> tuple[int, int] | None:

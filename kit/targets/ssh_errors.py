@@ -145,7 +145,7 @@ def _lined(host: str, words: str, known: tuple[tuple[str, str], ...]) -> str | N
 
 
 def _last(words: str) -> str:
-    lines = [line.strip() for line in words.splitlines() if line.strip()]
+    lines = ["".join(filter(str.isprintable, line)).strip() for line in words.splitlines() if line.strip()]
     return lines[-1][-WORDS:] if lines else "it said nothing"
 
 
