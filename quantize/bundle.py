@@ -155,6 +155,23 @@ class Bundle(_Checked):
         """Return the arrays of an .npz of the bundle."""
         return read_npz(self.read(name), f"{self.path}: {name}")
 
+    def expected(self, shape: tuple[int, ...] | None = None) -> tuple[Array, Array]:
+        """Return the inputs that travel with the bundle, as (N, *shape) if that is given, and their outputs.
+
+        Raises:
+            UserError: they are not int8, none, not as many, or of another size.
+        """
+        arrays = self.arrays(EXPECTED)
+        found = [arrays[name] for name in ("inputs", "outputs") if name in arrays]
+        if (
+            len(found) < 2
+            or any(array.dtype != np.int8 or not array.ndim or not array.size for array in found)
+            or len(found[0]) != len(found[1])
+            or (shape and found[0][0].size != int(np.prod(shape)))
+        ):
+            raise UserError(f"{self.path}: {EXPECTED} does not fit the model: make the bundle again")
+        return (found[0].reshape(-1, *shape) if shape else found[0]), found[1]
+
     def _opened(self) -> Store:
         if self._store is None:
             raise UserError("this bundle was never saved: it has no files")

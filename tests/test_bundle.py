@@ -317,6 +317,27 @@ def test_save_refuses_missing_and_unknown_files(tmp_path: Path) -> None:
     assert not any(tmp_path.iterdir())
 
 
+def test_expected_inputs_that_fit_nothing_are_refused(tmp_path: Path) -> None:
+    x, y = np.zeros((3, 2, 5), np.int8), np.ones((3, 2), np.int8)
+    for arrays in (
+        {"inputs": x},
+        {"outputs": y},
+        {"inputs": x[:0], "outputs": y[:0]},
+        {"inputs": x, "outputs": y[:2]},
+        {"inputs": x.astype(float), "outputs": y},
+        {"inputs": np.int8(1), "outputs": np.int8(1)},
+        {"inputs": x[:, :, 1:], "outputs": y},
+    ):
+        files = {**FILES, bundle.EXPECTED: bundle.write_npz(**arrays)}
+        made = bundle.save(manifest(), files, tmp_path / "b")
+        with pytest.raises(UserError, match=r"expected.npz does not fit the model: make the bundle again"):
+            made.expected((1, 2, 5))
+    files = {**FILES, bundle.EXPECTED: bundle.write_npz(inputs=x, outputs=y)}
+    made = bundle.save(manifest(), files, tmp_path / "b")
+    assert [array.shape for array in made.expected((1, 2, 5))] == [(3, 1, 2, 5), (3, 2)]
+    assert np.array_equal(made.expected()[0], x)
+
+
 def test_bundle_needs_no_training_package() -> None:
     code = (
         "import sys; sys.modules.update(dict.fromkeys(('keras', 'tensorflow', 'onnx', 'torch')));"

@@ -157,6 +157,29 @@ def test_what_goes_wrong_is_named_and_the_old_engine_stays(jetson: Machine) -> N
         assert tensorrt.timed(remote, NAME)["version"] == "10.3.0"
 
 
+def test_nonsense_from_there_is_no_figure_or_one_line(jetson: Machine) -> None:
+    place, noise = jetson.home / "bin", "head -c 50000 /dev/urandom; echo"
+    with Remote("pi") as remote:
+        tensorrt.put(remote, NAME, model(), X, True)
+        for name in ("nvpmodel", "jetson_clocks", "sudo"):
+            (place / name).write_text(f"#!/bin/sh\n{noise}\n")
+            (place / name).chmod(0o755)
+        (place / "tegrastats").write_text(f"#!/bin/sh\ntrap '' TERM\n{noise}\nsleep 30\n")
+        (place / "tegrastats").chmod(0o755)
+        install(jetson, "v100300", f'case "$*" in *--exportProfile*) {noise};; esac')
+        said = tensorrt.timed(remote, NAME)
+        assert (said["milliseconds"], said["stats"]["watts"], said["layers"]) == (None, {}, [])
+        json.dumps(said, allow_nan=False)
+        (place / "python3").write_text("#!/bin/sh\necho '{\"log\": '\n")
+        (place / "python3").chmod(0o755)
+        with pytest.raises(UserError, match=r"^pi: `trtexec.py measure` said '.*', no record: run `earkit"):
+            tensorrt.timed(remote, NAME)
+        (place / "python3").unlink()
+        (jetson.home / deploy.BASE / NAME / "current" / "checked.json").write_text("")
+        with pytest.raises(UserError, match=r"^pi: .* said '', no record: run `earkit flash` again"):
+            tensorrt.timed(remote, NAME)
+
+
 def test_an_engine_that_computes_something_else_is_not_switched_to(
     jetson: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

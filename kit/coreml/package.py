@@ -82,17 +82,19 @@ def _convert(worker: Worker, bundle: Bundle, app: phone_app.App, folder: Path) -
 
 def _evaluate(worker: Worker, bundle: Bundle, package: Path, folder: Path) -> dict[str, Any]:
     """Return how near the package, evaluated in numpy, comes to the int8 outputs that the bundle keeps."""
-    kept = bundle.arrays("expected.npz")
+    inputs, wanted = bundle.expected()
     given, answers = folder / "inputs.npy", folder / "outputs.npy"
     shape, output = bundle.inputs[0].shape, bundle.outputs[0]
-    if kept["inputs"].size % int(np.prod(shape)):  # kept by hand, and of no clip
+    if inputs.size % int(np.prod(shape)) or wanted[0].size != int(
+        np.prod(output.shape)
+    ):  # kept by hand, and of no clip
         return {"clips": 0, "equal": None, "largest_difference": None, "same_best": None}
-    np.save(given, bundle.inputs[0].real(kept["inputs"].reshape(-1, *shape[1:])))
+    np.save(given, bundle.inputs[0].real(inputs.reshape(-1, *shape[1:])))
     names = {"package": str(package), "inputs": str(given), "outputs": str(answers)}
     worker.call("kit.coreml.convert", "run", **names)
     scores = np.load(answers, allow_pickle=False)
     steps = np.rint(scores / np.float32(output.scale)).astype(np.int64) + output.zero_point
-    wanted = kept["outputs"].reshape(steps.shape).astype(np.int64)
+    wanted = wanted.reshape(steps.shape).astype(np.int64)
     best = steps.reshape(len(steps), -1).argmax(1) == wanted.reshape(len(steps), -1).argmax(1)
     return {
         "clips": len(steps),

@@ -45,6 +45,7 @@ def flash(
     """
     record = linux.flash(made, port, tell, progress, listen)
     inputs = _real(made, release.some_inputs(made))
+    tell(f"{port}: trtexec builds the engine there, which takes minutes the first time")
     with Remote(str(port)) as remote:
         checked = tensorrt.put(
             remote, engine_name(made), tensorrt.onnx(made.model, progress), inputs, True, progress

@@ -52,7 +52,9 @@ def flash(
         tell(
             f"{remote.host}: {found.model or found.machine}, Python {'.'.join(map(str, found.python or ()))}"
         )
+        progress("fetch wheels", 0, 1)
         site = wheels.resolve(found)
+        progress("fetch wheels", 1, 1)
         if not site.litert:
             tell(f"{remote.host}: no LiteRT for its Python: the program runs alone")
         files = release.files(made, release.some_inputs(made), site.files())

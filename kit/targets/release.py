@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 
 import kit
-from boards.errors import UserError
 from kit import profile
 from kit.runner.about import CHECKS, MODEL, PROGRAM, RECORD, Int8
 
@@ -118,13 +117,8 @@ def some_inputs(build: Program) -> npt.NDArray[np.int8]:
     """
     from kit.pipeline import BUNDLE
     from quantize import bundle as bundles
-    from quantize.bundle import EXPECTED
 
     if not (build.path / BUNDLE).exists():
         return np.asarray(profile.trial_inputs(build.window, CHECKED, 0), np.int8)
-    bundle = bundles.load(build.path / BUNDLE)
-    kept = bundle.arrays(EXPECTED)["inputs"][:CHECKED]
     shape = build.window.tensors[build.window.inputs[0]].shape
-    if kept.dtype != np.int8 or kept[0].size != int(np.prod(shape)):
-        raise UserError(f"{bundle.path}: {EXPECTED} does not fit the model: make the bundle again")
-    return np.asarray(kept.reshape(len(kept), *shape), np.int8)
+    return bundles.load(build.path / BUNDLE).expected(shape)[0][:CHECKED]

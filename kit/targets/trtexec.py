@@ -284,7 +284,11 @@ def measure(job: Json) -> Json:
     finally:
         if watcher is not None:
             watcher.terminate()
-            watcher.wait()
+            try:
+                watcher.wait(5)
+            except subprocess.TimeoutExpired:
+                watcher.kill()
+                watcher.wait()
     layers = _text("layers.json") if os.path.exists("layers.json") else None
     return {"log": log, "layers": layers, "tegrastats": _text(stats), "state": state}
 
