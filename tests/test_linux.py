@@ -29,6 +29,7 @@ from kit.detect import Detector
 from kit.records import Detection
 from kit.runner.about import BENCH
 from kit.targets import deploy, linux, release, wheels
+from kit.targets.ssh import Remote
 from kit.targets.wheels import Wheels
 from models.frontend import FrontEnd
 from tests import ssh_server
@@ -91,6 +92,13 @@ def test_a_program_is_flashed_measured_and_answers(made: Program, pi: Machine) -
     with device.open(made, "pi") as board:
         assert board.origin == "measured"
         assert np.array_equal([board.infer(one) for one in x], profile.on_host(made.graph, x))
+    pi.altered = lambda command: f"echo Welcome to your Pi; {command}"
+    with device.open(made, "pi") as board:
+        assert board.info().build_id == made.build_id
+    pi.altered = lambda command: f"{command} | head -c 200" if "/run infer" in command else command
+    with Remote("pi") as remote, pytest.raises(UserError, match="what LiteRT said there is damaged"):
+        linux.litert(remote, made, np.asarray(x, np.int8))
+    pi.altered = lambda command: command
     changed = replace(made, labels=tuple(reversed(made.labels)))
     assert put(changed)["sent"] == 1
     with pytest.raises(UserError, match=r"runs build .*, not 0000: run `earkit flash` first"):

@@ -188,7 +188,8 @@ def test_a_machine_that_lacks_something(
             "ModuleNotFoundError: No module named 'numpy'",
             "Python there has no numpy: sudo apt install python3",
         ),
-        ("Illegal instruction", "is not healthy (Illegal instruction)"),
+        ("Illegal instruction (core dumped)", "(Illegal instruction: it was made for another processor"),
+        ("Killed", "(it was killed, perhaps for want of memory: close other programs there"),
         ("", "is not healthy (it said nothing)"),
     ],
 )

@@ -177,8 +177,12 @@ def test_a_broker_that_turns_us_away_is_told_of(broker: int, capfd: pytest.Captu
     assert said.count("turns us away") == 1
 
 
-def test_an_absent_broker_stops_nothing() -> None:
-    sink = publish.Mqtt(f"mqtt://127.0.0.1:{free_port()}")
+def test_an_absent_broker_stops_nothing_and_is_told_of(capfd: pytest.CaptureFixture[str]) -> None:
+    port = free_port()
+    sink = publish.Mqtt(f"mqtt://127.0.0.1:{port}")
+    said: list[str] = []
+    wait_for(lambda: said.append(capfd.readouterr().err) or "".join(said).endswith("\n"))
+    assert "".join(said) == f"broker 127.0.0.1:{port} cannot be reached: the last 1,000 events wait for it\n"
     start = time.monotonic()
     sink.send(EVENT)
     sink.close()

@@ -248,6 +248,17 @@ def test_a_damaged_file_of_a_release_is_one_line(
         assert line.endswith("run `earkit flash` again")
 
 
+def test_a_disk_that_fails_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    release_of(tmp_path)
+    (tmp_path / f".{about.BENCH}").mkdir()
+    monkeypatch.setattr(runner, "measured", lambda _: {})
+    assert runner.main(["--folder", str(tmp_path), "check"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "Is a directory" in line
+
+
 @pytest.mark.parametrize(
     "array", [np.zeros((2, 4), np.int8), np.zeros(3, np.float32), np.int8([]), np.int8(1)]
 )

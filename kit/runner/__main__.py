@@ -35,11 +35,11 @@ def main(argv: list[str] | None = None) -> int:
         about = About(args.folder)
         verbs = {"check": check, "bench": bench, "infer": infer, "listen": listen}
         verbs[args.verb](about, args)
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 1
     except BrokenPipeError:  # who listened has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (UserError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 1
     return 0
 
 

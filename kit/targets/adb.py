@@ -25,6 +25,7 @@ PIECE = 16384  # bytes of a frame
 CHUNK = 65536
 WRITE_PATIENCE = 10.0  # seconds that the phone may leave what it was sent unread
 SILENCE = 20  # seconds until an adb server, or a phone behind it, that says and takes nothing is given up
+ANSWER = 30.0  # seconds that a command may take
 SAID = 2000  # bytes of stderr that are kept
 PLUG = "plug it in, allow USB debugging (Settings, Developer options), and see `adb devices`"
 
@@ -40,7 +41,7 @@ class Phone:
         self._device = device
         self.serial = str(device.serial)
 
-    def run(self, command: str, timeout: float = 60.0) -> Done:
+    def run(self, command: str, timeout: float = ANSWER) -> Done:
         """Run `command` in the phone's shell and return how it ended.
 
         Raises:
@@ -63,7 +64,7 @@ class Phone:
         finally:
             wire.close()
 
-    def check(self, command: str, timeout: float = 60.0) -> str:
+    def check(self, command: str, timeout: float = ANSWER) -> str:
         """Run `command` and return what it wrote to stdout, without blanks; PhoneError when it fails."""
         done = self.run(command, timeout)
         if done.rc:

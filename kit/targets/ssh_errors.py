@@ -12,6 +12,10 @@ PACKAGES = {  # program -> the package that has it, where they differ
     "trtexec": "tensorrt",
 }
 WORDS = 160  # characters of an unknown complaint
+ENDED = {  # what a shell says of a program that was ended -> why
+    "Killed": "it was killed, perhaps for want of memory: close other programs there, or add swap",
+    "Illegal instruction": "Illegal instruction: it was made for another processor, choose another --board",
+}
 CONNECTING: tuple[tuple[str, str], ...] = (  # what ssh says -> the line behind the name of the machine
     (
         "Could not resolve hostname",
@@ -133,7 +137,8 @@ def reason(words: str) -> str:
     module = re.search(r"No module named '([\w.]+)'", words)
     if module:
         return f"Python there has no {module.group(1)}: sudo apt install python3-{module.group(1)}"
-    return _last(words)
+    last = _last(words)
+    return next((line for word, line in ENDED.items() if last.startswith(word)), last)
 
 
 def _lined(host: str, words: str, known: tuple[tuple[str, str], ...]) -> str | None:
