@@ -133,11 +133,16 @@ def _infer_hops(build: Compiled, device: Device, window: Array) -> Array:
 
 def hops(build: Compiled, window: Array) -> list[Array]:
     """Return what the board's model takes one after the other: the hops of a window, or the window."""
-    if build.stream is None:
+    return in_hops(build.window, build.stream, window)
+
+
+def in_hops(graph: Graph, stream: Mapping[str, Any] | None, window: Array) -> list[Array]:
+    """Return a window model's input as its streaming form takes it; the input where it has none."""
+    if stream is None:
         return [window]
-    rows, into = build.stream["rows"], build.window.tensors[build.window.inputs[0]]
+    rows, into = stream["rows"], graph.tensors[graph.inputs[0]]
     zero = int(into.quantisation.zero_point[0]) if into.quantisation else 0
-    silence = np.full((-build.stream["window"] % rows, *into.shape[2:]), zero, np.int8)
+    silence = np.full((-stream["window"] % rows, *into.shape[2:]), zero, np.int8)
     signal = np.concatenate([silence, window.reshape(into.shape[1:])])
     return [signal[start : start + rows] for start in range(0, len(signal), rows)]
 

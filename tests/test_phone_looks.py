@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -97,6 +98,19 @@ def test_every_text_stands_out(page: Page, scheme: str) -> None:
     assert not wrong
     background = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert (sum(map(int, background[4:-1].split(","))) < 200) == (scheme == "dark")
+
+
+def test_names_are_no_markup(browser: Browser, offer: Offer, tmp_path: Path) -> None:
+    nasty = [f"<img src=x onerror=document.title='{i}'></li><b>" for i in range(len(offer.about["labels"]))]
+    about = {**offer.about, "name": "<script>alert(1)</script>", "labels": nasty}
+    with serving(replace(offer, about=about), tmp_path / "run") as served:
+        page = browser.open(served.codes[-1])
+        page.wait(f"{LINE} === 'Ready. Tap Listen.'")
+        assert page.text("#bars span") == nasty[0]
+        assert page.text("#name") == "<script>alert(1)</script>"
+        assert page.evaluate("document.querySelectorAll('img, b').length") == 0
+        assert page.evaluate("document.title") == "earkit: <script>alert(1)</script>"
+        page.close()
 
 
 def test_what_a_screen_reader_is_told(page: Page) -> None:

@@ -101,6 +101,18 @@ def test_the_test_gives_the_host_its_bytes(page: Page, served: Served, offer: Of
     assert times["resolution_ms"] < 0.05  # the page is isolated: the browser gives it its finer clock
 
 
+def test_a_stream_without_clips(browser: Browser, tmp_path: Path) -> None:
+    """The bundle's own inputs are no whole number of hops: silence comes before each."""
+    offer = offered(MODEL, "100ms")
+    assert offer.bundle.frontend.frames % offer.about["rows"]
+    with serving(offer, tmp_path / "run") as served:
+        page = joined(browser, served)
+        page.tap("#test")
+        page.wait(f"{LINE}.startsWith('Tested with')")
+        assert "Differ from the computer0 of 10" in page.text("#tested")
+        page.close()
+
+
 def test_clips_and_a_stream(browser: Browser, tmp_path: Path) -> None:
     """Sound that the phone hears itself, hop by hop: still the host's bytes, and an accuracy."""
     from quantize import bundle as bundles

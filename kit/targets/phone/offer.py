@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import numpy.typing as npt
 
 from boards.errors import UserError
@@ -33,7 +34,7 @@ class Trial:
     """The inputs of a test, and what the host says of each."""
 
     test: measure.Test | None  # held-out clips; None: the bundle's own few inputs
-    inputs: Array  # int16 (N, samples) of sound, or int8 (N, *input) of features
+    inputs: Array  # int16 (N, samples) of sound, or int8 (N, ...) of features, whole hops of a stream
     host: Array  # int8 (N, outputs) of the integer definition
     notes: tuple[str, ...]
 
@@ -101,7 +102,7 @@ def prepare(
         module = wasm.compile_module(graph, planned, Path(folder), tables).read_bytes()
     progress("compile for browsers", 1, 1)
     meant = meaning(bundle, graph, streamed)
-    trial = _trial(bundle, window, data, held_out, samples, progress)
+    trial = _trial(bundle, window, streamed, data, held_out, samples, progress)
     about = _about(name, meant, graph, module, rows, trial)
     return Offer(bundle, name, graph, planned, streamed, module, about, trial)
 
@@ -151,6 +152,7 @@ def _about(
 def _trial(
     bundle: Bundle,
     window: Graph,
+    stream: dict[str, Any] | None,
     data: str | None,
     held_out: str | None,
     samples: int | None,
@@ -163,6 +165,7 @@ def _trial(
         if data is not None or held_out is not None:
             raise
         inputs = bundle.expected(window.tensors[window.inputs[0]].shape)[0][:, 0]
-        return Trial(None, inputs, profile.on_host(window, inputs), (f"no accuracy: {error}",))
+        given = [np.concatenate(profile.in_hops(window, stream, one)) for one in inputs]
+        return Trial(None, np.stack(given), profile.on_host(window, inputs), (f"no accuracy: {error}",))
     inputs = profile.as_input(test.clips.windows.values, window)
     return Trial(test, test.clips.samples, profile.on_host(window, inputs), test.notes)
