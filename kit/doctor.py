@@ -14,6 +14,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
+from boards.errors import UserError
 from kit.errors import DIALOUT, EXTRAS
 
 State = Literal["ok", "optional", "missing"]
@@ -92,6 +93,9 @@ def _emulators() -> Iterator[Check]:
         unicorn.Uc(unicorn.UC_ARCH_ARM, unicorn.UC_MODE_THUMB)
         counter.library()
         yield Check("emulator unicorn", "ok", str(unicorn.__version__))
+    except UserError as error:
+        found, _, cure = str(error).rpartition(": ")
+        yield Check("emulator unicorn", "missing", found, cure)
     except Exception as error:  # the library may be absent or for another machine, its C side may not build
         cure = "pip install --force-reinstall unicorn==2.1.4 ziglang==0.17.1"
         yield Check("emulator unicorn", "missing", " ".join(str(error).split()), cure)

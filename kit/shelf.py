@@ -67,7 +67,7 @@ def built(name: str, board: str | None, progress: Progress = silent) -> Path:
     if board is None:
         raise UserError(f"{name}: is not compiled yet: say --board, such as virtual-m7")
     digest = hashlib.sha256(_content(source)).hexdigest()[:12]
-    out = cache.folder() / "builds" / f"{source.absolute().name.removesuffix('.zip')}-{board}-{digest}"
+    out = cache.place("builds") / f"{source.absolute().name.removesuffix('.zip')}-{board}-{digest}"
     try:
         builds.load(out)
     except (UserError, OSError):  # not there, damaged, or of another release

@@ -27,9 +27,13 @@ def json_object(record: Mapping[str, Any]) -> None:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print `rows` under `columns`; numbers stand at the right, None is a dash."""
+    """Print `rows` under `columns`; numbers stand at the right, None is a dash.
+
+    On a terminal too narrow for their words each row is its first cell and a paragraph of the others.
+    """
     from rich import box
     from rich.console import Console
+    from rich.padding import Padding
     from rich.table import Table
     from rich.text import Text
 
@@ -40,7 +44,14 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
         shown.add_column(name, justify="right" if numbers else "left", overflow="fold")
     for row in rows:
         shown.add_row(*(Text(cell(value)) for value in row))
-    Console(width=None if sys.stdout.isatty() else WIDE, highlight=False).print(shown)
+    console = Console(width=None if sys.stdout.isatty() else WIDE, highlight=False)
+    if console.measure(shown, options=console.options.update_width(10 * WIDE)).minimum <= console.width:
+        console.print(shown)
+        return
+    for first, *others in rows:
+        named = zip(columns[1:], others, strict=True)
+        told = ", ".join(f"{name} {cell(value)}" for name, value in named if value is not None)
+        console.print(Text(cell(first)), Padding(Text(told), (0, 0, 0, 2)), sep="\n")
 
 
 def cell(value: object) -> str:

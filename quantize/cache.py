@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from boards.errors import UserError
 from models import checkpoint
 from models.checkpoint import CheckpointError
 from quantize.stages import digest
@@ -28,9 +29,19 @@ def folder() -> Path:
     return Path(os.environ.get(VARIABLE) or user_cache_path("earkit"))
 
 
+def place(name: str) -> Path:
+    """Return a folder in it, made where it is not there yet; UserError where it cannot be."""
+    path = folder() / name
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot make the cache folder {path}: {error.strerror}: set {VARIABLE}") from None
+    return path
+
+
 def teachers() -> Cache:
     """Return where trained teachers are kept."""
-    return Cache(folder() / "teachers")
+    return Cache(place("teachers"))
 
 
 class Cache:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import resource
 import subprocess
 import sys
@@ -124,6 +125,20 @@ def test_boards_table_names_every_board(capsys: Capture) -> None:
     for board in (*boards.names(), *computers.names()):
         assert board in out
     assert "128.0 KB + 512.0 KB" in next(line for line in out.splitlines() if "nucleo-h743zi" in line)
+
+
+@pytest.mark.parametrize("columns", [40, 80, 200])
+def test_names_stay_whole_on_any_terminal(
+    columns: int, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert cli.main(["boards"]) == 0
+    out = re.sub("\x1b\\[\\d+m", "", lines(capsys)[0])
+    for board in (*boards.names(), *computers.names()):
+        assert any(line.split()[:1] == [board] for line in out.splitlines())
+    assert max(map(len, out.splitlines())) <= columns
+    assert "cortex-m0plus" in out
 
 
 @pytest.mark.parametrize("name", computers.names())

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import pytest
 from serial.tools import list_ports
 
+from boards.errors import UserError
 from kit import cli, doctor
 
 Capture = pytest.CaptureFixture[str]
@@ -101,3 +102,13 @@ def test_cache_that_cannot_be_written_blocks(monkeypatch: pytest.MonkeyPatch, tm
     report = doctor.examine()
     assert report["ok"] is False
     assert "XDG_CACHE_HOME" in found(report)["cache folder"]["cure"]
+
+
+def test_what_the_compiler_lacks_is_not_called_a_broken_emulator(monkeypatch: pytest.MonkeyPatch) -> None:
+    def lacking() -> None:
+        raise UserError("cannot make the compiler cache /x: Read-only file system: set XDG_CACHE_HOME")
+
+    monkeypatch.setattr("kit.counter.library", lacking)
+    check = found(doctor.examine())["emulator unicorn"]
+    assert (check["state"], check["cure"]) == ("missing", "set XDG_CACHE_HOME")
+    assert check["found"] == "cannot make the compiler cache /x: Read-only file system"

@@ -223,6 +223,15 @@ def test_models_of_the_shelf_are_found_by_name(place: Path, tiny_bundle: Path) -
     assert pipeline.flash(shelf.built("tiny-esc10", "virtual-m4"))["board"] == "virtual-m4"
 
 
+def test_a_cache_that_cannot_be_made_is_named(
+    place: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (place / "file").touch()
+    monkeypatch.setenv("EARKIT_CACHE", str(place / "file"))
+    with pytest.raises(UserError, match=r"cannot make the cache folder .*file/builds: .*: set EARKIT_CACHE"):
+        shelf.built(str(tiny_bundle), "virtual-m4")
+
+
 def test_names_that_are_not_on_the_shelf(place: Path, tiny_bundle: Path) -> None:
     shelf.keep(bundle.load(tiny_bundle), "tiny-esc10", "whose it is")
     with pytest.raises(UserError, match="say --board"):

@@ -35,7 +35,7 @@ def onnx(model: bytes, progress: Progress = silent) -> bytes:
 
     code = Path(symmetric.__file__).read_bytes()
     digest = hashlib.sha256(model + code).hexdigest()[:24]
-    kept = cache.folder() / "onnx" / f"{digest}.onnx"
+    kept = cache.place("onnx") / f"{digest}.onnx"
     if not kept.exists():
         progress("convert to ONNX", 0, 1)
         kept.parent.mkdir(parents=True, exist_ok=True)

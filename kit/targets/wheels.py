@@ -92,7 +92,7 @@ def _fetched(names: Sequence[str], probe: Probe) -> tuple[Path, ...] | None:
     """Return the wheels of `names`, None if there are none for that machine."""
     arguments = [*_for(probe), *names]
     key = hashlib.sha256(" ".join(arguments).encode()).hexdigest()[:16]
-    place = cache.folder() / "wheels" / key
+    place = cache.place("wheels") / key
     if not place.is_dir():
         place.parent.mkdir(parents=True, exist_ok=True)
         with atomic.replacing_folder(place) as folder:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
@@ -60,7 +61,7 @@ def run(args: Namespace) -> int:
     what = "program" if build.board.name in computers.names() else "firmware"
     board = f"{build.board.name}, {build.board.proven}"
     host = " --host user@name" if build.board.kind in ("linux", "jetson") else ""
-    print(f"{build.path}: {what} for {board}; next: earkit flash {build.path}{host}")
+    print(f"{build.path}: {what} for {board}; next: earkit flash {shlex.quote(str(build.path))}{host}")
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from argparse import Namespace
 from collections.abc import Mapping
 from dataclasses import replace
@@ -75,7 +76,7 @@ def run(args: Namespace) -> int:
         terminal.json_object(record)
     else:
         tables(record)
-        print(f"{out}/{runs.PROFILE}; next: earkit report {out}")
+        print(f"{out}/{runs.PROFILE}; next: earkit report {shlex.quote(str(out))}")
     return 0
 
 
