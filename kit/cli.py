@@ -55,6 +55,7 @@ def parser() -> argparse.ArgumentParser:
         )
         verb.add(one)
         one.add_argument("--json", action="store_true", help="print one JSON object on stdout")
+        one.set_defaults(parser=one)
     return top
 
 
@@ -79,7 +80,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _main(argv: Sequence[str] | None) -> int:
     top = parser()
     try:
-        args = top.parse_args(argv)
+        args, unknown = top.parse_known_args(argv)
+        if unknown:
+            (args.parser if args.verb else top).error(f"unrecognized arguments: {' '.join(unknown)}")
     except SystemExit as error:
         return int(error.code or 0)
     if args.version:

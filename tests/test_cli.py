@@ -109,6 +109,12 @@ def test_wrong_usage_is_one_line_and_2(argv: list[str], capsys: Capture) -> None
     assert "earkit" in err[0]
 
 
+def test_an_unknown_option_leads_to_the_help_of_its_verb(capsys: Capture) -> None:
+    assert cli.main(["boards", "pi4", "--jsn"]) == 2
+    (line,) = lines(capsys)[1]
+    assert line == "earkit boards: unrecognized arguments: --jsn (see earkit boards --help)"
+
+
 @pytest.mark.parametrize("board", boards.names())
 def test_boards_json_is_the_whole_board(board: str, capsys: Capture) -> None:
     assert cli.main(["boards", board, "--json"]) == 0
