@@ -147,6 +147,13 @@ def test_thumbs_reach_and_hit_the_buttons(page: Page) -> None:
         assert min(box[2:]) >= 44
         assert box[1] > 844 * 2 / 3  # the lower third, without scrolling
         assert box[1] + box[3] <= 844
+    size = {"width": 844, "height": 390, "deviceScaleFactor": 2, "mobile": True}  # turned
+    page.call("Emulation.setDeviceMetricsOverride", **size)
+    for button in ("#listen", "#test"):
+        box = page.evaluate(BOX % button)
+        assert min(box[2:]) >= 44
+        assert 390 * 2 / 3 < box[1] <= 390 - box[3]
+    page.call("Emulation.setDeviceMetricsOverride", **{**size, "width": 390, "height": 844})
     page.evaluate("document.querySelector('main').replaceChildren()")  # of few classes there is little to see
     assert page.evaluate(BOX % "#listen")[1] > 844 * 2 / 3
     page.evaluate("document.querySelector('#progress').hidden = false")  # seen without scrolling
