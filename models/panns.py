@@ -176,7 +176,7 @@ RECIPES = {
     **dict.fromkeys(
         PUBLISHED, Recipe(epochs=60, batch=32, learning_rate=1e-3, mixup=1.0, masks=2, widest=0.064)
     ),
-    "lite": Recipe(epochs=12, colour=COLOUR, seconds=1.0),
+    "lite": Recipe(epochs=40, colour=COLOUR, seconds=1.0),
     "micro": Recipe(epochs=40, learning_rate=8e-3, colour=COLOUR, seconds=1.0, teacher="micro*3"),
 }
 
