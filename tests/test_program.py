@@ -231,6 +231,15 @@ def test_the_c_is_clean_on_every_machine(program: Program, machine: str, cpu: st
         )
 
 
+@pytest.mark.parametrize("name", ['a "b c', "b\\b"])
+def test_folders_that_zig_cannot_read_have_a_cure(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir()
+    source = tmp_path / name / "x.c"
+    source.write_text("void _start(void) {}\n")
+    with pytest.raises(UserError, match="zig cannot read paths with a backslash, or with quotes and blanks"):
+        toolchain.program([source], [source.parent], tmp_path / "out", linux.flags("x86_64", "x86_64"))
+
+
 def test_an_emulators_time_is_no_figure() -> None:
     cost = profile.Cost(1234, (1000, 234), 55, "nanoseconds", "emulated", (1234, 1300))
     told = replace(cost, origin="measured")

@@ -212,6 +212,24 @@ def test_ctrl_c_in_a_terminal_does_not_break_the_connection(pi: Machine) -> None
         assert child.stdout.read() == "whole\nagain\n"
 
 
+def test_the_connection_ends_with_a_process_that_is_killed(pi: Machine) -> None:
+    if shutil.which("setpriv") is None:
+        pytest.skip("needs setpriv (util-linux)")
+    code = (
+        "import time\nfrom kit.targets.ssh import Remote\nremote = Remote('pi')\nremote.connect()\n"
+        "print(remote._master.pid, flush=True)\ntime.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        connection = Path(f"/proc/{int(child.stdout.readline())}")
+        assert b"ssh" in (connection / "cmdline").read_bytes()
+        child.kill()
+    limit = time.monotonic() + 20
+    while connection.exists() and time.monotonic() < limit:
+        time.sleep(0.05)
+    assert not connection.exists()
+
+
 @pytest.mark.parametrize(
     ("host", "known"),
     [("pi@name", "name"), ("name", "name"), ("ssh://pi@name:2222", "'[name]:2222'")],

@@ -150,6 +150,9 @@ def test_what_goes_wrong_is_named_and_the_old_engine_stays(jetson: Machine) -> N
         assert f"release {before} runs on" in line
         install(jetson, "v100300", 'case "$*" in *--exportOutput*) kill -9 $$;; esac')
         assert "perhaps for want of memory" in refused(remote, model(seed=1))
+        passed = 'echo "&&&& PASSED TensorRT.trtexec [TensorRT v100300] # x"; exit 0'
+        install(jetson, "v100300", f'case "$*" in *--exportOutput*) {passed};; esac')
+        assert "output0.json" in refused(remote, model())  # not what it said the last time
         install(jetson, "v100300", "echo of something else; exit 0")
         assert "does not say its version" in refused(remote, model(seed=1))
         assert deploy.current(remote, NAME) == before

@@ -33,12 +33,15 @@ ASKED = 180.0  # seconds to type a password
 SLOWEST = 50_000  # bytes a second that a transfer must reach
 PROGRAMS = (b"\x7fELF", b"#!")  # files that begin so are put there executable
 BEGIN = "earkit-begin"  # the line before what a command says: a login may say other things first
-_UNINTERRUPTED = (
+_GUARD = (
+    'trap "" INT; setpriv --pdeathsig TERM true 2>/dev/null && exec setpriv --pdeathsig TERM "$@"; exec "$@"'
+)
+_GUARDED = (
     "sh",
     "-c",
-    'trap "" INT; exec "$@"',
+    _GUARD,
     "sh",
-)  # Ctrl-C is ours; it still may ask for passwords
+)  # Ctrl-C is ours, it still may ask for passwords; it ends when we are killed
 
 
 class RemoteError(UserError):
@@ -127,7 +130,7 @@ class Remote:
         socket.unlink(missing_ok=True)
         terminal = sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
         batch = f"BatchMode={'no' if terminal else 'yes'}"
-        command = [*_UNINTERRUPTED, *self._ssh(), "-M", "-N", "-o", batch, "--", self.host]
+        command = [*_GUARDED, *self._ssh(), "-M", "-N", "-o", batch, "--", self.host]
         with said.open("wb") as errors:
             self._master = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors
