@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from boards.errors import UserError
 from kit import clock
 from kit.detect import KEPT_SECONDS, ONE, USUAL, Event, Limits, Meaning, Rules
-from kit.figures import work
+from kit.figures import several, work
 from kit.progress import Progress, silent
 from kit.records import Detection
 
@@ -108,7 +108,7 @@ class Heard:
         """Return what came of it, in a line or two."""
         ended = "interrupted after" if self.interrupted else "heard"
         text = f"{ended} {self.seconds:.1f} s through the microphone of {self.board.name}: "
-        text += f"{self.count} events, {self.state.results} results"
+        text += f"{several(self.count, 'event')}, {several(self.state.results, 'result')}"
         if self.work is not None and self.share is not None:
             text += f", {work(self.work, self.unit)} a second of sound: {self.share:.1%} of its time"
             text += " at one instruction a cycle" if self.unit == "instructions" else ""

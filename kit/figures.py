@@ -57,6 +57,11 @@ def unit_of(profile: Mapping[str, Any]) -> str:
     return "instructions" if profile.get("cycles") is None else "cycles"  # a record of before
 
 
+def several(count: int, noun: str) -> str:
+    """Return "1 event" or "2 events"."""
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")
+
+
 def work(count: float, unit: str) -> str:
     """Return a count of instructions, cycles or nanoseconds in millions; those of nanoseconds are ms."""
     return f"{count / 1e6:.2f} " + ("ms" if unit == "nanoseconds" else f"million {unit}")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kit.figures import work
+from kit.figures import several, work
 from kit.records import Detection
 
 if TYPE_CHECKING:
@@ -182,7 +182,7 @@ def summary(heard: Heard) -> str:
     """Return what came of it, in a line or two."""
     ended = "interrupted after" if heard.interrupted else "heard"
     text = f"{ended} {heard.seconds:.1f} s of {heard.listening.source}: "
-    text += f"{heard.events} events, {heard.results} results"
+    text += f"{several(heard.events, 'event')}, {several(heard.results, 'result')}"
     if heard.work is not None:
         text += f", {work(heard.work, heard.unit)} a second of sound ({heard.origin})"
     if heard.packed:

@@ -272,6 +272,7 @@ def test_plain_lines(capsys: pytest.CaptureFixture[str]) -> None:
     assert any(line.startswith("  0:0") and "bang  99%" in line for line in lines)
     assert lines[-1].startswith("heard 8.0 s of clip.wav: ")
     assert "million instructions a second of sound (emulated)" in lines[-1]
+    assert ": 1 event, 2 results," in listen_view.summary(replace(heard, events=1, results=2))
     assert ", 0.37 ms a second of sound" in listen_view.summary(
         replace(heard, work=369_900, unit="nanoseconds")
     )

@@ -41,6 +41,7 @@ def add(parser: Parser) -> None:
 def run(args: Namespace) -> int:
     """Serve the page until Ctrl-C."""
     from kit import shelf
+    from kit.figures import several
     from kit.outputs import room_for
     from kit.targets.phone import address, offer, serve
 
@@ -69,5 +70,5 @@ def run(args: Namespace) -> int:
     if args.json:
         terminal.json_object(served.record())
     else:
-        print(f"{served.joined} phones joined, {len(served.runs)} tests")
+        print(f"{several(served.joined, 'phone')} joined, {several(len(served.runs), 'test')}")
     return 0

@@ -25,6 +25,7 @@ def add(parser: Parser) -> None:
 def run(args: Namespace) -> int:
     """Make one page of profiles."""
     from kit import pipeline
+    from kit.figures import several
     from kit.outputs import room_for
 
     out = room_for(Path(args.output))
@@ -32,5 +33,5 @@ def run(args: Namespace) -> int:
     if args.json:
         terminal.json_object({"report": str(out), "runs": args.runs, "bytes": out.stat().st_size})
     else:
-        print(f"{out}: {len(args.runs)} runs")
+        print(f"{out}: {several(len(args.runs), 'run')}; open it in a browser")
     return 0
