@@ -132,6 +132,7 @@ def test_a_model_of_the_kit_is_found_by_its_name(
     monkeypatch.chdir(tmp_path)
     code, text, _ = earkit(capsys, "export", "tiny_transformer-micro-fsdd", "--as", "c")
     assert (code, text.split(":")[0]) == (0, "export/tiny_transformer-micro-fsdd-c")
+    assert "files of portable C; " in text
     assert (tmp_path / "export" / "tiny_transformer-micro-fsdd-c" / "model.c").is_file()
 
 

@@ -62,5 +62,6 @@ def run(args: Namespace) -> int:
         )
     else:
         ram = record["arena_bytes"] + record["state_bytes"]
-        print(f"{out}: {len(record['files'])} files for {record['unit']}; {ram:,} bytes of RAM, no heap")
+        core = f"for the core of {args.board}" if args.board else "of portable C"
+        print(f"{out}: {len(record['files'])} files {core}; {ram:,} bytes of RAM, no heap")
     return 0
