@@ -35,7 +35,8 @@ def place(name: str) -> Path:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"cannot make the cache folder {path}: {error.strerror}: set {VARIABLE}") from None
+        cure = VARIABLE if VARIABLE in os.environ else "XDG_CACHE_HOME"  # which moves the compiler's too
+        raise UserError(f"cannot make the cache folder {path}: {error.strerror}: set {cure}") from None
     return path
 
 
