@@ -33,15 +33,11 @@ ASKED = 180.0  # seconds to type a password
 SLOWEST = 50_000  # bytes a second that a transfer must reach
 PROGRAMS = (b"\x7fELF", b"#!")  # files that begin so are put there executable
 BEGIN = "earkit-begin"  # the line before what a command says: a login may say other things first
+# Ctrl-C is ours, and ssh still may ask for passwords; it ends when we are killed.
 _GUARD = (
     'trap "" INT; setpriv --pdeathsig TERM true 2>/dev/null && exec setpriv --pdeathsig TERM "$@"; exec "$@"'
 )
-_GUARDED = (
-    "sh",
-    "-c",
-    _GUARD,
-    "sh",
-)  # Ctrl-C is ours, it still may ask for passwords; it ends when we are killed
+_GUARDED = ("sh", "-c", _GUARD, "sh")
 
 
 class RemoteError(UserError):
