@@ -59,10 +59,10 @@ HEAD = (
     "|---|---|---|---|---|---|---|---|---|",
 )
 NOTE = f"""the sound of {CLIPS} held-out clips of ESC-10, all windows. The host is the integer definition;
-steps: of the output furthest from its; dB: signal to noise against the float net; right: of the clips. LiteRT
-rounds sums once where the definition rounds twice, and norms op by op where it rounds once. The symmetric ONNX holds
-activations on both sides of 0, and floats in between, as TensorRT wants it; TensorRT and Core ML themselves
-have not run here. No phone, Pi or Jetson was at hand: nothing here is a time."""
+steps: of the output furthest from its; dB: signal to noise against the float net; right: of the clips.
+LiteRT rounds sums once where the definition rounds twice, and norms op by op where it rounds once. The
+symmetric ONNX holds activations on both sides of 0, and floats in between, as TensorRT wants it;
+TensorRT and Core ML themselves have not run here. No phone, Pi or Jetson was at hand: nothing is a time."""
 Array = npt.NDArray[Any]
 
 
