@@ -1,6 +1,6 @@
 """Times bundles as wasm in headless Chromium, by the phone's own page, beside onnxruntime-web there.
 
-python -m benchmarks.phone ESC10 [NAME …]   # of the shelf; NODE_PATH names the folder with onnxruntime-web
+python -m benchmarks.phone ESC10 [NAME …]   # of the shelf; needs node and npm
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ LINE = "document.querySelector('#line').textContent"
 
 def row(name: str, hop: str | None, data: str, folder: Path) -> tuple[str, str]:
     """Test one bundle in the page with the clips of `data`; return its line and the browser."""
-    made, package = offer.prepare(shelf.find(name), hop=hop, data=data, progress=silent), phone_onnx.package()
-    more = {} if hop or package is None else phone_onnx.files(package, made.bundle, folder)
+    made = offer.prepare(shelf.find(name), hop=hop, data=data, progress=silent)
+    more = {} if hop else phone_onnx.files(made.bundle, folder)
     with serving(made, folder / "run", more=more) as served, chromium.running(folder) as browser:
         page = browser.open(served.codes[-1])
         page.wait(f"{LINE} === 'Ready. Tap Listen.'")

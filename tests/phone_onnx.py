@@ -1,19 +1,20 @@
-"""onnxruntime-web in the phone's page: a second engine in the same browser, from npm by NODE_PATH."""
+"""onnxruntime-web in the phone's page: a second engine in the same browser, from npm."""
 
 from __future__ import annotations
 
 import base64
-import os
 import subprocess
 import sys
 from pathlib import Path
 
+import npm
 import numpy as np
 import numpy.typing as npt
 from chromium import Page
 
 from quantize.bundle import Bundle
 
+NPM = "onnxruntime-web@1.30.0"
 PARTS = {  # as the page asks for them
     "ort.js": "ort.wasm.min.mjs",
     "ort-glue.js": "ort-wasm-simd-threaded.mjs",
@@ -49,16 +50,13 @@ RUN = """(async () => {
 })()"""
 
 
-def package() -> Path | None:
-    """Return the folder of onnxruntime-web's files; None where it is not installed."""
-    places = (
-        Path(place) / "onnxruntime-web" / "dist" for place in os.environ.get("NODE_PATH", "").split(":")
-    )
-    return next((place for place in places if (place / PARTS["ort.js"]).is_file()), None)
+def files(bundle: Bundle, folder: Path) -> dict[str, bytes]:
+    """Return what the page needs to run a bundle as Q/DQ ONNX, int8 in and out; `folder` is to work in.
 
-
-def files(package: Path, bundle: Bundle, folder: Path) -> dict[str, bytes]:
-    """Return what the page needs to run a bundle as Q/DQ ONNX, int8 in and out; `folder` is to work in."""
+    Raises:
+        LookupError: onnxruntime-web cannot be had, and why.
+    """
+    package = npm.modules(NPM) / "onnxruntime-web" / "dist"
     (folder / "model.tflite").write_bytes(bundle.model())
     command = [sys.executable, "-c", CONVERT, str(folder / "model.tflite"), str(folder / "qdq.onnx")]
     subprocess.run(command, check=True, capture_output=True, timeout=300)

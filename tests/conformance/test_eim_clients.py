@@ -5,22 +5,19 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-import shutil
 import subprocess
 import sys
-import tarfile
 from pathlib import Path
 from typing import Any
 
+import npm
 import numpy as np
-import platformdirs
 import programs
 import pytest
 import soundfile
 from eim_client import PATIENCE, Int16, scores
 from programs import Program
 
-from boards import atomic
 from kit import cli
 
 pytestmark = programs.HERE_ONLY
@@ -144,27 +141,10 @@ def test_the_python_client_classifies_and_streams(
 @pytest.fixture(scope="module")
 def modules() -> Path:
     """Give the folder of Edge Impulse's client for Node with what it imports, or skip with the reason."""
-    if shutil.which("node") is None or shutil.which("npm") is None:
-        pytest.skip("needs node and npm")
-    home = Path(platformdirs.user_cache_dir("earkit")) / "tests" / NPM
-    if home.exists():
-        return home
-    home.parent.mkdir(parents=True, exist_ok=True)
-    with atomic.replacing_folder(home) as made:
-        quiet = ("--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error")
-        package = made / "node_modules" / "edge-impulse-linux"
-        for words in (("install", *quiet, *NEEDS), ("pack", *quiet, NPM)):
-            done = subprocess.run(
-                ["npm", *words], cwd=made, capture_output=True, text=True, timeout=300, check=False
-            )
-            if done.returncode:
-                pytest.skip(f"npm {words[0]}: {(done.stderr.strip().splitlines() or ['failed'])[-1]}")
-        (packed,) = made.glob("*.tgz")
-        with tarfile.open(packed) as archive:
-            archive.extractall(made, filter="data")
-        packed.unlink()
-        (made / "package").rename(package)
-    return home
+    try:
+        return npm.modules(NPM, *NEEDS)
+    except LookupError as missing:
+        pytest.skip(str(missing))
 
 
 NODE = """
@@ -225,7 +205,7 @@ def test_the_node_client_classifies_and_streams(
     environment = {
         **os.environ,
         "PATH": f"{tmp_path}:{os.environ['PATH']}",
-        "NODE_PATH": str(modules / "node_modules"),
+        "NODE_PATH": str(modules),
         "SOUND": str(tmp_path / "sound.raw"),
     }
     script = tmp_path / "client.cjs"
