@@ -15,7 +15,7 @@ QUIET = ("--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error")
 
 
 def modules(wanted: str, *needs: str) -> Path:
-    """Return the `node_modules` that holds `wanted` ("name@version") and `needs`, and nothing else it asks for.
+    """Return the `node_modules` that holds `wanted` ("name@version") and `needs`, and nothing else.
 
     Raises:
         LookupError: npm is not there or cannot fetch it, and why.

@@ -1,4 +1,4 @@
-"""What a test sees of a device on the bus of USB: a stand-in of the controller with the board's image behind it."""
+"""What a test sees of a USB device: a stand-in of the controller with the board's image behind it."""
 
 from typing import Protocol
 
