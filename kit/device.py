@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from boards.errors import UserError
 from kit import adpcm
-from kit.link import BODY, PATIENCE, Link, LinkError, NoAnswerError, Wire
+from kit.link import BODY, PATIENCE, GoneError, Link, LinkError, NoAnswerError, Wire
 
 if TYPE_CHECKING:
     from firmware.compiler.build import Build
@@ -208,16 +208,17 @@ class Device:
         self.call(FORGET)
 
     def reset(self, to: Literal["boot", "app"]) -> None:
-        """Reset the board into the bootloader or the application and greet it again.
+        """Reset the board into the bootloader or the application and greet it again, on USB at its new port.
 
         Raises:
-            LinkError: it came up in the other one: there is no valid application.
+            LinkError: it did not come back, or in the other one: there is no valid application.
         """
         if to == "boot" and not self._info.resident:
             raise LinkError(f"{self.wire.name} is a program without a bootloader: compile it again")
-        with suppress(NoAnswerError):  # the board may be gone before its answer is
+        with suppress(NoAnswerError, GoneError):  # the board may be gone before its answer is
             self.call(RESET, struct.pack("<I", to == "boot"), RESET_PATIENCE)
-        if self.greet().mode != to:
+        self._link.reconnect()
+        if self.info().mode != to:
             crash = f"; the last one crashed at PC {self._info.fault_pc:#010x}" if self._info.fault_pc else ""
             raise LinkError(
                 f"{self.wire.name} stays in its bootloader: no valid application{crash}; run `earkit flash`"
@@ -228,10 +229,9 @@ class Device:
 
         What it says of itself when it starts is not among what can be read there.
         """
-        with suppress(NoAnswerError):  # the board may be gone before its answer is
+        with suppress(NoAnswerError, GoneError):  # the board may be gone before its answer is
             self.call(RESET, struct.pack("<I", False), RESET_PATIENCE)
-        while self.wire.read(RESET_PATIENCE):
-            pass
+        self._link.rest(RESET_PATIENCE)
         return self.wire
 
     def _read_info(self) -> Info:

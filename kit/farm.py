@@ -172,7 +172,8 @@ def one(
         _compiled(model, board, build)
         stage = "flash"
         if port != EMULATOR or boards.load(board).emulated_flash:  # else the image lies there from the start
-            pipeline.flash(build, port=port)
+            now = pipeline.flash(build, port=port)["port"]
+            port = now if port not in (None, EMULATOR) else port  # on its own USB a board may have another
         stage = "profile"
         made = pipeline.profile(build, port=port, **choices)
         runs.save(made, out / "run" / name)

@@ -13,7 +13,7 @@ import zlib
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from boards.errors import UserError
 
@@ -23,6 +23,7 @@ HELLO, DATA, ACK, PROBE, ECHO = 1, 2, 3, 4, 5
 HEADER = struct.Struct("<BBBB")  # kind, sequence, acknowledge, credit
 PATIENCE = 10.0  # seconds without a frame until a board is called silent
 PROBES = 30  # the same for a wire on which nothing more can come
+RETURNS = 3  # times that a board may take its wire along after one reset
 PAUSES = (0.1, 1.0)  # seconds until the first probe; the pause doubles up to the second figure
 RAW_SHOWN = 16  # bytes of garbage kept for the message
 
@@ -57,6 +58,14 @@ class Wire(Protocol):
 
     def close(self) -> None:
         """Give the line back."""
+
+
+@runtime_checkable
+class ReturningWire(Protocol):
+    """A wire that goes away with the board's reset: the board's own USB, and nothing between."""
+
+    def come_back(self) -> None:
+        """Wait until it is there again; GoneError if it is not."""
 
 
 def encode(
@@ -179,6 +188,39 @@ class Link:
         self._session = self._decoder.session = int.from_bytes(os.urandom(4), "little") | 1
         hello = encode(HELLO, 0, 0, 0, struct.pack("<II", VERSION, self._session))
         self._until(lambda: self._greeted, lambda: b"\0" + hello, patience, at_once=True)
+
+    def reconnect(self) -> None:
+        """Start a session with a board that was reset, once its wire is there again.
+
+        Raises:
+            LinkError: as `connect`, or the wire did not come back.
+        """
+        for _ in range(RETURNS):
+            try:
+                self.connect()
+            except GoneError:
+                if not isinstance(self.wire, ReturningWire):
+                    raise
+                self.wire.come_back()
+            else:
+                return
+        self.connect()
+
+    def rest(self, pause: float) -> None:
+        """Read away what a board that was reset says, until it says nothing for `pause` seconds.
+
+        Raises:
+            GoneError: its wire did not come back.
+        """
+        for _ in range(RETURNS):
+            try:
+                while self.wire.read(pause):
+                    pass
+                return
+            except GoneError:
+                if not isinstance(self.wire, ReturningWire):
+                    raise
+                self.wire.come_back()
 
     def send(self, message: bytes, patience: float = PATIENCE) -> None:
         """Queue `message` (at most BODY bytes); returns once the board has room for it.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import re
 import time
@@ -14,11 +13,13 @@ from typing import Any
 import platformdirs
 
 from boards import Board, atomic
+from kit import port_errors
 from kit.link import GoneError, LinkError
 
 EMULATOR = "emulator"  # the port of a real board that an emulator models
 REMOTE = "rfc2217://"
-RULE = 'SUBSYSTEM=="tty", ATTRS{idVendor}=="%s", MODE="0666"'
+APPEARS = 10.0  # seconds until the port of a board that was reset is there again
+LOOKS = 0.1  # seconds between two looks
 
 
 class PortError(LinkError):
@@ -27,27 +28,37 @@ class PortError(LinkError):
 
 def ports() -> dict[str, str]:
     """Return this machine's serial ports: device → `vvvv:pppp` of its USB adapter, "" without one."""
-    from serial.tools import list_ports
-
     return {
         port.device: f"{port.vid:04x}:{port.pid:04x}" if port.vid is not None else ""
-        for port in sorted(list_ports.comports(), key=lambda port: port.device)
+        for port in sorted(_listed(), key=lambda port: port.device)
     }
 
 
 def serial_numbers() -> dict[str, str]:
     """Return this machine's serial ports: device → serial number of its USB adapter, "" without one."""
+    return {port.device: port.serial_number or "" for port in _listed()}
+
+
+def _listed() -> list[Any]:
+    """Return pyserial's list of ports; it stumbles over a port that vanishes while it looks."""
     from serial.tools import list_ports
 
-    return {port.device: port.serial_number or "" for port in list_ports.comports()}
+    for _ in range(3):
+        with suppress(OSError, TypeError, ValueError):
+            return list(list_ports.comports())
+    return []
 
 
 def which(name: str) -> str:
     """Return the port that `name` means: a path or URL as it is, else by USB serial number or `vvvv:pppp`.
 
+    Of the two names that macOS gives a port the one is taken that does not wait for a carrier.
+
     Raises:
         PortError: no port has that, or more than one.
     """
+    if port_errors.SYSTEM == "darwin" and name.startswith("/dev/tty."):
+        return name.replace("/dev/tty.", "/dev/cu.", 1)
     if name == EMULATOR or re.search(r"[/\\]", name) or name in (seen := ports()):
         return name
     numbers = serial_numbers()
@@ -102,9 +113,9 @@ def find(board: Board) -> str:
         raise PortError(
             f"{len(fitting)} boards may be {board.name} ({', '.join(fitting)}): choose one with --port"
         )
-    raise PortError(
-        f"no {board.name} found on a serial port ({_listing(seen)}): plug it in, or name its port with --port"
-    )
+    lacking = port_errors.portless(wanted, seen.values())
+    cure = lacking or "plug it in, or name its port with --port"
+    raise PortError(f"no {board.name} found on a serial port ({_listing(seen)}): {cure}")
 
 
 def opened(name: str, lines: Mapping[str, bool], **settings: Any) -> Any:
@@ -124,9 +135,40 @@ def opened(name: str, lines: Mapping[str, bool], **settings: Any) -> Any:
             setattr(port, line, asserted)
         port.open()
         port.reset_input_buffer()
-    except (OSError, ValueError) as error:
-        raise _explain(name, error) from None
+    except _failures(ValueError) as error:
+        seen = ports()
+        vendor = seen.get(name, "").partition(":")[0]
+        raise PortError(port_errors.explain(name, error, _listing(seen), vendor)) from None
     return port
+
+
+def _failures(more: type[Exception]) -> tuple[type[Exception], ...]:
+    """Return what a port raises: OSError, `more`, and what a terminal that has gone says of its settings."""
+    try:
+        from termios import error
+    except ImportError:  # Windows
+        return (OSError, more)
+    return (OSError, more, error)
+
+
+def again(port: str, number: str) -> str:
+    """Return the name that a port has now: by its USB serial number, without one the name that it had.
+
+    Raises:
+        PortError: no port has that number, or several have.
+    """
+    if not number:
+        return port
+    fitting = sorted(name for name, found in serial_numbers().items() if found == number)
+    if len(fitting) == 1:
+        return fitting[0]
+    if fitting:
+        raise PortError(
+            f"it came back twice ({', '.join(fitting)} have USB serial number {number}): unplug one"
+        )
+    raise PortError(
+        f"no port has its USB serial number {number}: unplug it, plug it in and repeat the command"
+    )
 
 
 class SerialWire:
@@ -140,8 +182,33 @@ class SerialWire:
 
     def __init__(self, port: str | None, board: Board) -> None:
         self.name, self.baud = which(port) if port else find(board), board.serial.baud
-        lines = board.stm32_rom.idle if board.stm32_rom and board.stm32_rom.same_port else {}
-        self._port = opened(self.name, lines, baudrate=board.serial.baud, timeout=0)
+        self._lines = board.stm32_rom.idle if board.stm32_rom and board.stm32_rom.same_port else {}
+        numbers = serial_numbers()
+        number = numbers.get(self.name, "")
+        self._number = number if list(numbers.values()).count(number) == 1 else ""  # shared, it tells nothing
+        self._open()
+
+    def _open(self) -> None:
+        self._port = opened(self.name, self._lines, baudrate=self.baud, timeout=0)
+
+    def come_back(self) -> None:
+        """Open the port again after the board took it along in a reset, whatever its name is now.
+
+        Raises:
+            GoneError: it does not come back, comes back twice, or cannot be opened.
+        """
+        was, deadline = self.name, time.monotonic() + APPEARS
+        self.close()
+        while True:
+            try:
+                self.name = again(was, self._number)
+                return self._open()
+            except PortError as error:  # its permissions may come a moment after it
+                if time.monotonic() > deadline:
+                    raise GoneError(
+                        f"{was} went away when the board was reset, {APPEARS:.0f} s ago: {error}"
+                    ) from None
+            time.sleep(LOOKS)
 
     def read(self, timeout: float) -> bytes:
         """Return what has come, waiting at most `timeout` seconds for it; GoneError if unplugged."""
@@ -152,7 +219,7 @@ class SerialWire:
             first = self._port.read(1)
             self._port.timeout = 0
             return bytes(first + self._port.read(4096)) if first else b""
-        except (OSError, TypeError) as error:
+        except _failures(TypeError) as error:
             raise self._gone(error) from None
 
     def _read_remote(self, timeout: float) -> bytes:
@@ -171,31 +238,13 @@ class SerialWire:
 
     def close(self) -> None:
         """Give the port back."""
-        self._port.close()
+        with suppress(OSError):  # it went away
+            self._port.close()
 
     def _gone(self, error: Exception) -> GoneError:
         return GoneError(
             f"{self.name} went away ({error}): check the cable, plug it in again and repeat the command"
         )
-
-
-def _explain(name: str, error: Exception) -> PortError:
-    number, text = getattr(error, "errno", None), str(error)
-    if number in (errno.EACCES, errno.EPERM):
-        identifier = ports().get(name, "").partition(":")[0] or "vvvv"
-        return PortError(
-            f"{name}: no permission: run `sudo usermod -aG dialout $USER` and log in again, "
-            f"or add the udev rule {RULE % identifier}"
-        )
-    if number in (errno.EAGAIN, errno.EBUSY) or "exclusively lock" in text:
-        return PortError(
-            f"{name} is busy: another program has it open; close its serial monitor and try again"
-        )
-    if number in (errno.ENOENT, errno.ENXIO, errno.ENODEV):
-        return PortError(
-            f"{name}: no such port ({_listing(ports())}): plug the board in, or name its port with --port"
-        )
-    return PortError(f"{name} cannot be opened ({text}): name another port with --port ({_listing(ports())})")
 
 
 def _listing(seen: dict[str, str]) -> str:

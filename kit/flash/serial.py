@@ -17,14 +17,15 @@ if TYPE_CHECKING:
 FLASH_FILE = "board.flash"  # in the build directory: what a virtual board's flash holds
 
 
-def flash(build: Build, port: str | None, progress: Progress) -> None:
-    """Write `build` to its board and see it start.
+def flash(build: Build, port: str | None, progress: Progress) -> str | None:
+    """Write `build` to its board and see it start; return the port of a real board, where it is now.
 
     Raises:
         UserError: the board cannot be reached, refuses the image, or runs something else afterwards.
     """
     with connect(build, port) as device:
         update(device, build, progress)
+        return device.wire.name if isinstance(device.wire, SerialWire) else None
 
 
 def connect(build: Build, port: str | None) -> Device:

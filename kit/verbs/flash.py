@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 from argparse import Namespace
@@ -47,6 +48,8 @@ def run(args: Namespace) -> int:
     if args.json:
         terminal.json_object(record)
         return 0
+    if args.port and re.search(r"[/\\]", args.port):
+        args.port = record["port"]  # on its own USB a board may have another name now
     next_step = f"earkit listen {' '.join(_again(args))}"
     if record["method"] == "ssh":
         files = f"{record['sent']} of {record['files']} files, {record['bytes']:,} bytes, were sent"

@@ -44,7 +44,7 @@ def build(
 def bench(build: Build, port: str | None) -> Iterator[Device]:
     """Flash the board by the first of its methods that works, and give it."""
     if port != EMULATOR or build.board.emulated_flash:  # else the image lies there from the start
-        methods.flash(build, port)
+        port = methods.flash(build, port).port  # on its own USB a board may have another one now
     with device.open(build, port) as board:
         yield board
 
