@@ -1,4 +1,4 @@
-"""A desk of emulated boards whose serial port is their own USB: with a reset the port goes and comes again."""
+"""A desk of emulated boards whose serial port is their own USB: at a reset the port goes and comes again."""
 
 from __future__ import annotations
 
