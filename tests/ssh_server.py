@@ -102,7 +102,7 @@ class Machine:
             connection.abort()
             return
         child = await asyncio.create_subprocess_exec(
-            *("/bin/sh", "-c", self.altered(process.command)),
+            *("env", "--default-signal=HUP", "/bin/sh", "-c", self.altered(process.command)),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
