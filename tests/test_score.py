@@ -7,6 +7,7 @@ import tracemalloc
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +17,7 @@ from conftest import earkit
 from test_ears import FRONT, HOP, blocks, compiled, meant, noise
 
 from boards.errors import UserError
-from kit import audio, device, host_board, score
+from kit import audio, det, device, host_board, score
 from kit.detect import Meaning, Rules
 from kit.device import Result
 from kit.score import Tally, Truth
@@ -195,3 +196,47 @@ def test_a_bare_model_is_refused(
     code, _, err = earkit(capsys, "score", tiny_model, "--recording", "a.wav", "--events", "a.csv")
     assert code == 1
     assert "a bare .tflite has no labels and no front end: give a bundle" in err[-1]
+
+
+def drawn(*points: tuple[float, float, float]) -> list[tuple[float, float]]:
+    """Return where the picture of (threshold, false accepts per hour, miss rate) puts its points."""
+    sweep = [
+        {"threshold": at, "misses": 0, "false_accepts_per_hour": false, "miss_rate": missed}
+        for at, false, missed in points
+    ]
+    svg = det.picture({"events": 4, "seconds": 60.0, "on": "here", "threshold": points[0][0], "sweep": sweep})
+    curve = ElementTree.fromstring(svg).find("{*}polyline")
+    assert curve is not None
+    return [(float(x), float(y)) for x, y in (pair.split(",") for pair in curve.attrib["points"].split())]
+
+
+def test_the_picture_grows_by_decades_and_holds_no_false_accepts_apart() -> None:
+    none, tenth, one, ten = drawn((0.9, 0, 1), (0.7, 0.1, 0.5), (0.5, 1, 0.25), (0.3, 10, 0))
+    assert none[0] < det.LEFT + det.NONE == tenth[0]
+    assert one[0] - tenth[0] == pytest.approx(ten[0] - one[0], abs=0.2)
+    assert ten == (det.RIGHT, det.BOTTOM)
+    assert none[1] == det.TOP
+    assert one[1] - tenth[1] == pytest.approx((det.BOTTOM - det.TOP) / 4)
+    assert drawn((0.5, 0, 0)) == [(det.LEFT + det.NONE / 2, det.BOTTOM)]
+
+
+def test_a_picture_that_cannot_be_is_told_after_the_figures(
+    tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    samples, events = synthetic.scene(seed=2, events=2)
+    soundfile.write(tmp_path / "scene.wav", samples, 16_000)
+    (tmp_path / "none.csv").write_text("start,end,label\n")
+    (tmp_path / "two.csv").write_text("".join(f"{one.start},{one.end},{one.label}\n" for one in events))
+    scene, place = ("score", tiny_bundle, "--recording", tmp_path / "scene.wav"), tmp_path / "det.svg"
+    for file, picture, why in (
+        ("none.csv", place, "without events"),
+        ("two.csv", tmp_path / "absent" / "det.svg", "choose another place"),
+    ):
+        code, out, err = earkit(capsys, *scene, "--events", tmp_path / file, "--plot", picture)
+        assert code == 1
+        assert "false accepts per hour" in out
+        assert why in err[-1]
+        assert not picture.exists()
+    code, _, _ = earkit(capsys, *scene, "--events", tmp_path / "two.csv", "--plot", place)
+    assert code == 0
+    assert ElementTree.parse(place).getroot().find("{*}polyline") is not None

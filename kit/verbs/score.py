@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from argparse import Namespace
 from pathlib import Path
+from typing import Any
 
+from boards import atomic
+from boards.errors import UserError
 from kit import arguments, terminal
 from kit.arguments import Parser
 from kit.progress import shown
@@ -34,8 +37,21 @@ def add(parser: Parser) -> None:
         "--threshold", type=arguments.number(0, 1), help="probability that makes an event, 0 to 1"
     )
     parser.add_argument(
+        "--plot", type=arguments.path, metavar="FILE", help="draw misses over false accepts as SVG"
+    )
+    parser.add_argument(
         "--on-board", action="store_true", help="stream it to the board instead of the same model here"
     )
+
+
+def draw(record: dict[str, Any], file: Path) -> None:
+    """Write the picture of a score; UserError when it cannot be drawn or written."""
+    from kit import det
+
+    try:
+        atomic.write(file, det.picture(record).encode())
+    except OSError as error:
+        raise UserError(f"{file}: cannot be written ({error.strerror}): choose another place") from None
 
 
 def run(args: Namespace) -> int:
@@ -55,7 +71,15 @@ def run(args: Namespace) -> int:
         )
     if args.json:
         terminal.json_object(record)
-        return 0
+    else:
+        tell(record)
+    if args.plot:
+        draw(record, Path(args.plot))
+    return 0
+
+
+def tell(record: dict[str, Any]) -> None:
+    """Print the sweep, the classes and the figures at the threshold."""
     columns = ("threshold", "hits", "misses", "miss_rate", "false_accepts", "false_accepts_per_hour")
     terminal.table(
         [name.replace("_", " ") for name in columns],
@@ -68,4 +92,3 @@ def run(args: Namespace) -> int:
         f"{record['false_accepts_per_hour']:.2f} false accepts per hour, "
         f"{record['misses']} of {record['events']} events missed"
     )
-    return 0
