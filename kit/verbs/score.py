@@ -6,8 +6,6 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
-from boards import atomic
-from boards.errors import UserError
 from kit import arguments, terminal
 from kit.arguments import Parser
 from kit.progress import shown
@@ -46,6 +44,8 @@ def add(parser: Parser) -> None:
 
 def draw(record: dict[str, Any], file: Path) -> None:
     """Write the picture of a score; UserError when it cannot be drawn or written."""
+    from boards import atomic
+    from boards.errors import UserError
     from kit import det
 
     try:
