@@ -10,9 +10,10 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import Field, ValidationError
 
 from boards.errors import UserError, hint
-from boards.flashing import Bossac, Checked, DfuUtil, Esptool, MassStorage, Method, Stm32Rom, Swd, Uf2
+from boards.flashing import Bossac, Checked, DfuUtil, Esptool, MassStorage, Method, Stm32Rom, Swd, Uf2, UsbId
 
 HERE = Path(__file__).parent
+TITLE_CHARACTERS = 63  # that firmware/usb.c has room for
 BOOT_BYTES = 0x8000  # the resident bootloader owns the first 32 KB of flash
 
 Core = Literal[
@@ -39,6 +40,12 @@ class Serial(Checked):
     vid_pid: tuple[str, ...] = ()
 
 
+class Usb(Checked):
+    """[usb]: the chip's own USB port carries the link in place of the UART; `id` is what it says it is."""
+
+    id: UsbId
+
+
 class Board(Checked):
     """A device: core, memories, how to flash it and how to talk to it."""
 
@@ -63,6 +70,7 @@ class Board(Checked):
     proof: Literal["measured on hardware", "emulated", "untested on hardware"]
     flash: Annotated[tuple[Method, ...], Field(min_length=1)]  # in the order to try
     serial: Serial = Serial()
+    usb: Usb | None = None
     stm32_rom: Stm32Rom | None = None
     uf2: Uf2 | None = None
     mass_storage: MassStorage | None = None
@@ -104,7 +112,12 @@ class Board(Checked):
         """Return the macros that the port is compiled with."""
         hears = {"microphone": int(self.has_microphone)}
         numbers = {"clock_hz": self.clock_hz, "baud": self.serial.baud, **hears, **self.wiring}
-        return {f"EAR_{name.upper()}": f"{number}u" for name, number in numbers.items()}
+        macros = {f"EAR_{name.upper()}": f"{number}u" for name, number in numbers.items()}
+        if self.usb is not None:
+            vendor, product = self.usb.id.split(":")
+            named = {"EAR_USB_VENDOR": f"0x{vendor}u", "EAR_USB_PRODUCT": f"0x{product}u"}
+            macros |= {**named, "EAR_USB_TITLE": f'"{self.title}"'}
+        return macros
 
     @property
     def app_origin(self) -> int:
@@ -165,6 +178,7 @@ def parse(name: str, text: str) -> Board:
 
 
 def _check_methods(place: str, board: Board) -> None:
+    _check_usb(place, board)
     for method in get_args(Method):
         listed, given = method in board.flash, getattr(board, method) is not None
         if listed and not given:
@@ -183,6 +197,23 @@ def _check_methods(place: str, board: Board) -> None:
     ):
         raise UserError(
             f"{place}: stm32_rom.pages: {paged} B of pages for {board.flash_memory.size} B of memory.flash"
+        )
+
+
+def _check_usb(place: str, board: Board) -> None:
+    if board.usb is None:
+        return
+    if board.usb.id not in board.serial.vid_pid:
+        raise UserError(f"{place}: usb.id: {board.usb.id} is not in serial.vid_pid: the port is found by it")
+    title = board.title
+    if (
+        len(title) > TITLE_CHARACTERS
+        or not (title.isascii() and title.isprintable())
+        or set(title) & set('"\\')
+    ):
+        raise UserError(
+            f"{place}: title: {len(title)} characters: USB tells at most {TITLE_CHARACTERS}, of ASCII, "
+            "without quotes"
         )
 
 

@@ -1,6 +1,12 @@
 """The firmware: C sources of the runtime, the kernels, and the compiler that makes a model.c for them."""
 
+from __future__ import annotations
+
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from boards import Board
 
 ROOT = Path(__file__).parent
 APP = tuple(
@@ -37,6 +43,11 @@ MEMORY = ROOT / "memory.c"  # for gcc, whose runtime library has no memcpy
 def port(name: str) -> Path:
     """Return the source of a board's port."""
     return ROOT / "ports" / f"{name}.c"
+
+
+def chip(board: Board) -> tuple[Path, ...]:
+    """Return the sources of a board's port, and of its USB where the link goes over that."""
+    return (port(board.port), *((ROOT / "usb.c",) if board.usb else ()))
 
 
 def sources() -> list[Path]:

@@ -71,7 +71,7 @@ def stand_in(folder: Path, board: boards.Board, kind: toolchain.Toolchain) -> tu
     found = []
     for which, sources in (("boot", firmware.BOOT), ("app", (*firmware.APP, folder / "model.c"))):
         out = folder / f"{which}.elf"
-        inputs = (*sources, firmware.port(board.port))
+        inputs = (*sources, *firmware.chip(board))
         script = link_script.script(board, "boot" if which == "boot" else "app")
         includes, defines = (folder, firmware.ROOT), board.defines
         if which == "boot":

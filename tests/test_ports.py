@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import struct
 from pathlib import Path
@@ -89,6 +90,20 @@ def test_the_rom_of_an_rp2350_finds_its_image_definition(made: dict[str, Build])
     assert words[at + 1] >> 16 == 0x1021  # executable, secure, Arm, RP2350
     assert words[at + 2] == 0xFF | 1 << 8  # one word of items
     assert words[at + 3 : at + 5] == (0, 0xAB123579)
+
+
+@pytest.mark.parametrize("name", ["rpi-pico", "rpi-pico2"])
+def test_without_usb_the_link_is_the_uart(name: str, tmp_path: Path) -> None:
+    text = (
+        (boards.HERE / f"{name}.toml")
+        .read_text(encoding="utf-8")
+        .replace("[wiring]", "[wiring]\ntx = 0\nrx = 1")
+    )
+    board = boards.parse(name, re.sub(r"\[usb\]\n.*\n", "", text))
+    build = builds.compile_model(MODEL.read_bytes(), board, tmp_path / "out", name="t")
+    symbols = Elf((build.path / "firmware.elf").read_bytes()).symbols()
+    assert "port_uart_write" in symbols
+    assert not [symbol for symbol in symbols if "usb" in symbol]
 
 
 @pytest.mark.skipif(shutil.which("arm-none-eabi-gcc") is None, reason="needs arm-none-eabi-gcc")

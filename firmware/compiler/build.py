@@ -210,7 +210,7 @@ def _compile(
             toolchain=kind,
         )
         boot.result()
-    sources = (*firmware.APP, firmware.port(board.port))
+    sources = (*firmware.APP, *firmware.chip(board))
     if spoken:
         (made / "dialect.h").write_text(told, encoding="ascii")
         sources += firmware.DIALECTS[spoken.name]
@@ -237,7 +237,7 @@ def _compile(
 def _boot(out: Path, board: Board, kind: Toolchain) -> None:
     """Write the board's bootloader to `out`, compiling it only when its sources, flags or board changed."""
     script = link_script.script(board, "boot")
-    sources = (*firmware.BOOT, firmware.port(board.port))
+    sources = (*firmware.BOOT, *firmware.chip(board))
     defines = {**board.defines, **signing.defines(signing.public())}
     parts = [script, compiler_version(kind), *toolchain.core_flags(board, kind), str(defines)]
     key = hashlib.sha256("\n".join(parts).encode())

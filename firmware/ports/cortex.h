@@ -45,6 +45,12 @@ EAR_INLINE uint32_t ear_lock(void) {
 
 EAR_INLINE void ear_unlock(uint32_t before) { __asm volatile("msr primask, %0" ::"r"(before) : "memory"); }
 
+EAR_INLINE bool ear_in_handler(void) {
+    uint32_t number;
+    __asm volatile("mrs %0, ipsr" : "=r"(number));
+    return number != 0;
+}
+
 // An interrupt that waits ends WFI though they are masked: none is lost between the look and the rest.
 EAR_INLINE void ear_sleep(void) { __asm volatile("dsb\n wfi" ::: "memory"); }
 

@@ -23,6 +23,11 @@ EAR_INLINE void ring_put(uint8_t byte) {
     ring.head = next;
 }
 
+EAR_INLINE uint32_t ring_room(void) {
+    uint32_t head = ring.head, tail = ring.tail;
+    return (tail > head ? tail : tail + RING_BYTES) - head - 1u;
+}
+
 EAR_INLINE bool ring_empty(void) { return ring.head == ring.tail; }
 
 EAR_INLINE int32_t ring_take(void) {

@@ -1,8 +1,9 @@
-// RP2040 and RP2350: clocks, pins, PL011 UART and the ROM's flash functions, which both have at other addresses.
+// RP2040 and RP2350: clocks, pins and the ROM's flash functions, which both have at other addresses.
 //
-// The chip's file says the bases, RESET_BITS (IO_BANK0, PADS_BANK0, PLL_SYS, UART0), UART_IRQ, PAD_ISOLATION,
-// WATCHED (what a watchdog reset restarts) and rom(code). The board's TOML says EAR_TX, EAR_RX, EAR_BUTTON and
-// EAR_BUTTON_LEVEL, and EAR_ADC where a microphone hangs on a pin. Sections: RP2040 datasheet; the RP2350 datasheet's registers have the same names.
+// The chip's file says the bases, RESET_BITS (IO_BANK0, PADS_BANK0, PLL_SYS, UART0), PAD_ISOLATION, WATCHED (what a
+// watchdog reset restarts) and rom(code). The board's TOML says EAR_BUTTON and EAR_BUTTON_LEVEL, and EAR_ADC where a
+// microphone hangs on a pin. The link is in rp2_usb.h or rp2_uart.h. Sections: RP2040 datasheet; the RP2350
+// datasheet's registers have the same names.
 #ifndef EAR_RP2_H
 #define EAR_RP2_H
 
@@ -52,22 +53,6 @@
 #define PAD_PULL_UP (1u << 3)
 #define PAD_PULL_DOWN (1u << 2)
 
-// UART (Arm PL011), 4.2.8
-#define UART_DATA REGISTER(UART + 0u)
-#define UART_FLAGS REGISTER(UART + 0x18u)
-#define UART_DIVIDER REGISTER(UART + 0x24u)
-#define UART_FRACTION REGISTER(UART + 0x28u)
-#define UART_LINE REGISTER(UART + 0x2Cu)
-#define UART_CONTROL REGISTER(UART + 0x30u)
-#define UART_LEVELS REGISTER(UART + 0x34u)
-#define UART_INTERRUPTS REGISTER(UART + 0x38u)
-#define FLAG_BUSY (1u << 3)
-#define FLAG_EMPTY (1u << 4)
-#define FLAG_FULL (1u << 5)
-#define LINE_8_BITS_FIFO 0x70u
-#define UART_ON 0x301u             // receive, transmit, enable
-#define RECEIVE_INTERRUPTS 0x50u  // FIFO filled to an eighth; bytes wait and none has come for 32 bits
-
 // Watchdog, 4.7.6, and what it restarts, 2.13.5
 #define WATCHDOG_CONTROL REGISTER(WATCHDOG + 0u)
 #define WATCHDOG_TRIGGER (1u << 31)
@@ -78,18 +63,6 @@
 #define PAGE 256u
 
 static uint32_t core_hz = XOSC_HZ;
-
-static void uart_handler(void) {
-    while (!(UART_FLAGS & FLAG_EMPTY)) ring_put((uint8_t)UART_DATA);
-}
-
-#ifdef EAR_ADC
-#include "rp2_adc.h"
-EAR_INTERRUPTS interrupts[ADC_IRQ + 1] = {[UART_IRQ] = uart_handler, [ADC_IRQ] = adc_handler};
-#else
-#include "no_microphone.h"
-EAR_INTERRUPTS interrupts[UART_IRQ + 1] = {[UART_IRQ] = uart_handler};
-#endif
 
 // Without the crystal nothing can be said at a known speed; without the PLL the crystal's 12 MHz remain.
 static void clock_init(void) {
@@ -120,39 +93,34 @@ static void pin_init(uint32_t pin, uint32_t function, uint32_t pull) {
     CLEAR(PADS_BANK, 4u + 4u * pin) = PAD_ISOLATION;
 }
 
+static _Noreturn void restart(void) {
+    PSM_WATCHED = WATCHED;
+    WATCHDOG_CONTROL = WATCHDOG_TRIGGER;
+    for (;;) {}
+}
+
+#ifdef EAR_USB_VENDOR
+#include "rp2_usb.h"
+#else
+#include "rp2_uart.h"
+#endif
+
+#ifdef EAR_ADC
+#include "rp2_adc.h"
+EAR_INTERRUPTS interrupts[ADC_IRQ + 1] = {[LINK_IRQ] = link_handler, [ADC_IRQ] = adc_handler};
+#else
+#include "no_microphone.h"
+EAR_INTERRUPTS interrupts[LINK_IRQ + 1] = {[LINK_IRQ] = link_handler};
+#endif
+
 void port_init(void) {
     CLEAR(RESETS, 0u) = RESET_BITS;
     EAR_AWAIT((RESETS_DONE & RESET_BITS) == RESET_BITS);
     clock_init();
-    CLOCK_PERIPHERALS = PERIPHERALS_ON;
-    pin_init(EAR_TX, FUNCTION_UART, 0);
-    pin_init(EAR_RX, FUNCTION_UART, PAD_PULL_UP);
     pin_init(EAR_BUTTON, FUNCTION_SIO, EAR_BUTTON_LEVEL ? PAD_PULL_DOWN : PAD_PULL_UP);
-    uint32_t divisor = (core_hz * 4u + EAR_BAUD / 2u) / EAR_BAUD;  // in 1/64
-    UART_DIVIDER = divisor >> 6;
-    UART_FRACTION = divisor & 63u;
-    UART_LINE = LINE_8_BITS_FIFO;
-    UART_LEVELS = 0;
-    UART_CONTROL = UART_ON;
-    UART_INTERRUPTS = RECEIVE_INTERRUPTS;
+    link_init();
     cycles_init();
-    NVIC_ENABLE(UART_IRQ) = NVIC_BIT(UART_IRQ);
     __asm volatile("cpsie i" ::: "memory");
-}
-
-int32_t port_uart_read(void) { return ring_take(); }
-
-void port_uart_write(const uint8_t *bytes, uint32_t length) {
-    while (length--) {
-        EAR_AWAIT(!(UART_FLAGS & FLAG_FULL));
-        UART_DATA = *bytes++;
-    }
-}
-
-void port_idle(void) {
-    uint32_t before = ear_lock();
-    if (ring_empty()) cycles_sleep();
-    ear_unlock(before);
 }
 
 uint32_t port_flash_page(uint32_t address) {
@@ -185,13 +153,17 @@ EAR_IN_RAM static void work_in_flash(const rom_t *use, uint32_t offset, bool era
 
 static void (*volatile in_ram)(const rom_t *, uint32_t, bool) = work_in_flash;
 
-static void work(uint32_t offset, bool erase) {
+static void rom_find(void) {
     functions.connect = (void (*)(void))rom("IF");
     functions.leave = (void (*)(void))rom("EX");
     functions.erase = (void (*)(uint32_t, uint32_t, uint32_t, uint8_t))rom("RE");
     functions.program = (void (*)(uint32_t, const uint8_t *, uint32_t))rom("RP");
     functions.forget = (void (*)(void))rom("FC");
     functions.enter = (void (*)(void))rom("CX");
+}
+
+static void work(uint32_t offset, bool erase) {
+    rom_find();
     uint32_t before = ear_lock();
     in_ram(&functions, offset, erase);
     ear_unlock(before);
@@ -218,12 +190,5 @@ bool port_flash_program(uint32_t address, const uint32_t *words, uint32_t count)
 }
 
 bool port_boot_pin(void) { return (PIN_LEVELS >> EAR_BUTTON & 1u) == EAR_BUTTON_LEVEL; }
-
-_Noreturn void port_reset(void) {
-    EAR_AWAIT(!(UART_FLAGS & FLAG_BUSY));
-    PSM_WATCHED = WATCHED;
-    WATCHDOG_CONTROL = WATCHDOG_TRIGGER;
-    for (;;) {}
-}
 
 #endif

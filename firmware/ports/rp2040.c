@@ -14,6 +14,11 @@
 #define ADC 0x4004C000u
 #define ADC_IRQ 22u
 #define CLOCK_ADC_AT 0x60u
+#define USB_IRQ 5u
+#define RESET_USB (1u << 24)
+#define RESET_PLL_USB (1u << 13)
+#define PLL_USB 0x4002C000u
+#define CLOCK_USB_AT 0x54u
 #define WATCHDOG 0x40058000u
 #define PSM 0x40010000u
 #define WATCHED 0x0001FFFCu  // all but the oscillators
@@ -26,6 +31,50 @@ static uint32_t rom(const char *code) {
 }
 
 #include "rp2.h"
+
+#ifdef EAR_USB_VENDOR
+// The chip has no number of its own, but the flash: command 4Bh, 4 idle bytes, 8 bytes of answer. SSI, 4.10.13; its
+// chip select is forced by GPIO_QSPI_SS_CTRL, 2.19.6.2.
+#define SSI_STATUS REGISTER(0x18000028u)
+#define SSI_DATA REGISTER(0x18000060u)
+#define SSI_CAN_SEND (1u << 1)
+#define SSI_CAME (1u << 3)
+#define SELECT REGISTER(0x4001800Cu)
+#define SELECT_LOW (2u << 8)
+#define SELECT_HIGH (3u << 8)
+#define UNIQUE_COMMAND 0x4Bu
+#define UNIQUE_BEFORE 5u
+
+EAR_IN_RAM static void ask_flash(const rom_t *use, uint8_t *to) {
+    use->connect();
+    use->leave();
+    SELECT = (SELECT & ~SELECT_HIGH) | SELECT_LOW;
+    for (uint32_t i = 0; i < UNIQUE_BEFORE + USB_UNIQUE; i++) {
+        EAR_AWAIT(SSI_STATUS & SSI_CAN_SEND);
+        SSI_DATA = i ? 0 : UNIQUE_COMMAND;
+        EAR_AWAIT(SSI_STATUS & SSI_CAME);
+        uint8_t byte = (uint8_t)SSI_DATA;
+        if (i >= UNIQUE_BEFORE) to[i - UNIQUE_BEFORE] = byte;
+    }
+    SELECT = SELECT | SELECT_HIGH;
+    use->forget();
+    use->enter();
+}
+
+static void (*volatile ask_in_ram)(const rom_t *, uint8_t *) = ask_flash;
+
+static void unique_read(uint8_t *bytes) {
+    rom_find();
+    uint32_t before = ear_lock();
+    ask_in_ram(&functions, bytes);
+    ear_unlock(before);
+}
+
+static _Noreturn void restart_to_rom(void) {  // 2.8.3.1.5; no LED blinks, the drive and PICOBOOT are there
+    ((void (*)(uint32_t, uint32_t))rom("UB"))(0, 0);
+    for (;;) {}
+}
+#endif
 
 // The second stage of the boot ROM, 2.8.1.3.1: 252 bytes and their CRC-32 at the start of flash, run from RAM. It
 // sets the serial flash interface (4.10.13) to the read command that every flash chip knows, 03h, at a quarter of

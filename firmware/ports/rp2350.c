@@ -14,6 +14,11 @@
 #define ADC 0x400A0000u
 #define ADC_IRQ 35u
 #define CLOCK_ADC_AT 0x6Cu
+#define USB_IRQ 14u
+#define RESET_USB (1u << 28)
+#define RESET_PLL_USB (1u << 15)
+#define PLL_USB 0x40058000u
+#define CLOCK_USB_AT 0x60u
 #define WATCHDOG 0x400D8000u
 #define PSM 0x40018000u
 #define WATCHED 0x01FFFFF3u  // all but the oscillators
@@ -26,6 +31,22 @@ static uint32_t rom(const char *code) {
 }
 
 #include "rp2.h"
+
+#ifdef EAR_USB_VENDOR
+#define CHIP_INFO 1u       // what get_sys_info is to tell, 5.4.8.17: a word of what follows, the package, the number
+#define TO_BOOTSEL 0x102u  // of reboot, 5.4.8.24: the drive and PICOBOOT; does not return
+
+static void unique_read(uint8_t *bytes) {
+    uint32_t words[4] = {0, 0, 0, 0};
+    ((int32_t (*)(uint32_t *, uint32_t, uint32_t))rom("GS"))(words, 4, CHIP_INFO);
+    for (uint32_t i = 0; i < USB_UNIQUE; i++) bytes[i] = (uint8_t)(words[3 - i / 4] >> (24u - 8u * (i % 4)));
+}
+
+static _Noreturn void restart_to_rom(void) {
+    ((int32_t (*)(uint32_t, uint32_t, uint32_t, uint32_t))rom("RB"))(TO_BOOTSEL, 1, 0, 0);
+    for (;;) {}
+}
+#endif
 
 // What the ROM looks for in the first 4 KB, 5.9.5: a block with one item, an executable for secure Arm on this chip.
 __attribute__((section(".rom_behind"), used)) static const uint32_t image_definition[] = {
