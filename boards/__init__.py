@@ -206,11 +206,8 @@ def _check_usb(place: str, board: Board) -> None:
     if board.usb.id not in board.serial.vid_pid:
         raise UserError(f"{place}: usb.id: {board.usb.id} is not in serial.vid_pid: the port is found by it")
     title = board.title
-    if (
-        len(title) > TITLE_CHARACTERS
-        or not (title.isascii() and title.isprintable())
-        or set(title) & set('"\\')
-    ):
+    plain = title.isascii() and title.isprintable() and not set(title) & set('"\\')
+    if len(title) > TITLE_CHARACTERS or not plain:
         raise UserError(
             f"{place}: title: {len(title)} characters: USB tells at most {TITLE_CHARACTERS}, of ASCII, "
             "without quotes"

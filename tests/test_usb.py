@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -325,7 +324,7 @@ def test_a_touch_leads_to_our_bootloader_and_another_to_the_chips(build: Build) 
 
 def test_the_id_must_find_its_port(build: Build) -> None:
     text = (boards.HERE / f"{build.board.name}.toml").read_text(encoding="utf-8")
-    with pytest.raises(UserError, match="usb.id: 1234:5678 is not in serial.vid_pid"):
+    with pytest.raises(UserError, match=r"usb\.id: 1234:5678 is not in serial\.vid_pid"):
         boards.parse("x", text.replace('\nid = "', '\nid = "1234:5678" #'))
     with pytest.raises(UserError, match="title: 70 characters: USB tells at most 63"):
         boards.parse("x", text.replace(f'title = "{build.board.title}"', f'title = "{"t" * 70}"'))

@@ -1,4 +1,4 @@
-"""Boards that talk over USB: hosts that ask for nonsense, break off, and speak while the flash cannot be read."""
+"""Boards that talk over USB: hosts that ask for nonsense, break off, and speak while the flash is blind."""
 
 from __future__ import annotations
 
@@ -70,9 +70,7 @@ def step(host: Host, what: str, data: bytes) -> None:
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=STEPS)
-def test_whatever_a_host_asks_the_next_one_finds_a_device(
-    alive: Host, steps: list[tuple[str, bytes]]
-) -> None:
+def test_whatever_a_host_asks_the_next_finds_a_device(alive: Host, steps: list[tuple[str, bytes]]) -> None:
     enumerate_device(alive)
     for what, data in steps:
         step(alive, what, data)

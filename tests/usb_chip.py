@@ -1,7 +1,7 @@
-"""A chip around a Cortex-M in Unicorn: its interrupts, counters and resets; what hangs on the bus is the chip's own.
+"""A chip around a Cortex-M in Unicorn: interrupts, counters, resets; what hangs on the bus is the chip's own.
 
-Time passes with the looks at a counter. Interrupts come between two runs of the core and where it rests, and where a
-test asks for it, in the middle of anything.
+Time passes with the looks at a counter. Interrupts come between two runs of the core, where it rests, and where
+a test asks for it, in the middle of anything.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ PATIENCE = 400_000_000  # instructions without rest: it hangs
 WFI = b"\x30\xbf"
 
 
-class Stuck(AssertionError):
+class StuckError(AssertionError):
     """The firmware neither rests nor ends."""
 
 
@@ -127,14 +127,14 @@ class Chip:
             else:
                 self.rests = bytes(self.core.mem_read(pc - 2, 2)) == WFI
         if not most:
-            raise Stuck(f"no rest within {PATIENCE} instructions, at {pc:#x}")
+            raise StuckError(f"no rest within {PATIENCE} instructions, at {pc:#x}")
         self.rests = self.rests and not self._pending()
 
     def _start(self, count: int, until: int = 0xFFFFFFFE) -> None:
         try:
             self.core.emu_start(self.core.reg_read(arm.UC_ARM_REG_PC) | 1, until, count=count)
         except unicorn.UcError as error:
-            raise Stuck(f"{error} at {self.core.reg_read(arm.UC_ARM_REG_PC):#x}") from None
+            raise StuckError(f"{error} at {self.core.reg_read(arm.UC_ARM_REG_PC):#x}") from None
 
     def _pending(self) -> set[int]:
         return self.lines() & self.enabled | ({-1} if self.wrapped else set())
@@ -143,7 +143,7 @@ class Chip:
         return bool(self.core.reg_read(arm.UC_ARM_REG_PRIMASK) & 1)
 
     def only_interrupts(self) -> None:
-        """Run the handlers of what is pending, and of the program no more than leads to where they may come in."""
+        """Run the handlers of what is pending; of the program, no more than leads to where they may come in."""
         for _ in range(100):
             if self._pending() and self._masked():
                 self._start(1)
@@ -156,7 +156,7 @@ class Chip:
             if number < 0:
                 self.wrapped = False
             self._handle(15 if number < 0 else 16 + number)
-        raise Stuck(f"the handlers of {pending} do not end what asked for them")
+        raise StuckError(f"the handlers of {pending} do not end what asked for them")
 
     def _handle(self, exception: int) -> None:
         core = self.core
@@ -164,7 +164,7 @@ class Chip:
         table = self.system.get(0xD08, 0)
         handler = int.from_bytes(core.mem_read(table + 4 * exception, 4), "little")
         if not handler & 1:
-            raise Stuck(f"no handler for exception {exception}")
+            raise StuckError(f"no handler for exception {exception}")
         core.reg_write(arm.UC_ARM_REG_SP, (core.reg_read(arm.UC_ARM_REG_SP) - 104) & ~7)
         core.reg_write(arm.UC_ARM_REG_LR, RETURN | 1)
         core.reg_write(arm.UC_ARM_REG_IPSR, exception)
@@ -174,7 +174,7 @@ class Chip:
             self.resets += 1
             self.core_reset()
         elif core.reg_read(arm.UC_ARM_REG_PC) & ~1 != RETURN:
-            raise Stuck(f"the handler of exception {exception} does not return")
+            raise StuckError(f"the handler of exception {exception} does not return")
         else:
             core.context_restore(kept)
 

@@ -1,4 +1,4 @@
-"""What a test sees of a USB device: a stand-in of the controller with the board's image behind it."""
+"""What a test sees of a USB device: a controller's stand-in with the board's image behind it."""
 
 from __future__ import annotations
 

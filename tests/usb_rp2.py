@@ -1,4 +1,4 @@
-"""Stand-ins of the RP2040 and the RP2350 around their USB controller, from the data sheets, register by register.
+"""Stand-ins of the RP2040 and the RP2350 around their USB controller, from the data sheets, by registers.
 
 Their ROM's functions are there too. `wrong` tells what the data sheet forbids.
 """
@@ -104,7 +104,7 @@ class Rp2(Chip):
         self._see(unicorn.UC_PROT_READ | unicorn.UC_PROT_EXEC)
 
     def restart_attached(self) -> None:
-        """Start again as another bootloader would that stays on the bus: its registers are as it left them."""
+        """Start again under a bootloader that stays on the bus: its registers are as it left them."""
         kept = {address: value for address, value in self.values.items() if address & ~0xFFF == USB}
         self.core_reset()
         self.values[self.places.resets] &= ~(1 << self.places.reset_usb)
@@ -307,9 +307,7 @@ class Rp2(Chip):
             if size != 4:
                 self.wrong.append("a buffer control written in part")
             if value & AVAILABLE and self._word(offset) != value & ~AVAILABLE:
-                self.wrong.append(
-                    f"buffer control {offset:#x} became available with what it says: {value:#x}"
-                )
+                self.wrong.append(f"buffer control {offset:#x} available with what it says: {value:#x}")
         self.ram_usb[offset : offset + size] = (value & (1 << 8 * size) - 1).to_bytes(size, "little")
 
     def bus_reset(self) -> None:

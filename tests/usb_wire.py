@@ -1,4 +1,4 @@
-"""A wire to a board over the simulated bus, for kit's own Device: the port comes back by itself after a reset."""
+"""A wire to a board over the simulated bus, for kit's own Device: the port comes back after a reset."""
 
 from __future__ import annotations
 
