@@ -1,7 +1,7 @@
 """A chip around a Cortex-M in Unicorn: interrupts, counters, resets; what hangs on the bus is the chip's own.
 
-Time passes with the looks at a counter. Interrupts come between two runs of the core, where it rests, and where
-a test asks for it, in the middle of anything.
+Time passes with the looks at a counter. Interrupts come between two runs of the core, where it rests, and
+where a test asks for it, in the middle of anything.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ class Chip:
         return bool(self.core.reg_read(arm.UC_ARM_REG_PRIMASK) & 1)
 
     def only_interrupts(self) -> None:
-        """Run the handlers of what is pending; of the program, no more than leads to where they may come in."""
+        """Run the handlers of what is pending, and no more of the program than leads to where they come in."""
         for _ in range(100):
             if self._pending() and self._masked():
                 self._start(1)
