@@ -98,17 +98,22 @@ def _loops(graph: Graph, node: Node) -> tuple[tuple[int, ...], ...]:
     return merge(y.shape, broadcast_strides(a.shape, y.shape), broadcast_strides(b.shape, y.shape))
 
 
-def _factors(graph: Graph, node: Node) -> dict[str, int]:
+def twice_the_larger(graph: Graph, node: Node) -> float:
+    """Return the scale to which both inputs are brought."""
+    return 2.0 * max(quantised(graph, node, tensor(graph, node, index))[0] for index in (0, 1))
+
+
+def factors_of_pair(
+    graph: Graph, node: Node, left: int, y: tuple[int, int], limits: tuple[int, int]
+) -> dict[str, int]:
+    """Return what a kernel needs to bring both inputs to twice the larger scale with `left` more bits.
+
+    `y` is the multiplier and shift that bring what it makes of them to the output, `limits` the clamp there.
+    """
     values = (tensor(graph, node, 0), tensor(graph, node, 1), output(graph, node))
-    (scale_a, zero_a), (scale_b, zero_b), (scale_y, zero_y) = (quantised(graph, node, v) for v in values)
-    left = LEFT_SHIFT[values[0].dtype]
-    twice = 2.0 * max(scale_a, scale_b)
-    reals = scale_a / twice, scale_b / twice, twice / ((1 << left) * scale_y)
-    a, b, y = (quantise_multiplier(real) for real in reals)
-    if y[1] > 0:
-        what = f"the output's scale {scale_y:.3g} is too fine for inputs of {scale_a:.3g} and {scale_b:.3g}"
-        raise refuse(graph, node, what, "calibrate on data that reaches this tensor")
-    low, high = clamp(graph, node)
+    (scale_a, zero_a), (scale_b, zero_b), (_, zero_y) = (quantised(graph, node, v) for v in values)
+    twice = twice_the_larger(graph, node)
+    a, b = quantise_multiplier(scale_a / twice), quantise_multiplier(scale_b / twice)
     return {
         "zero_a": zero_a,
         "zero_b": zero_b,
@@ -121,10 +126,34 @@ def _factors(graph: Graph, node: Node) -> dict[str, int]:
         "shift_y": y[1],
         "width": np.dtype(values[0].dtype).itemsize,
         "left": left,
-        "minus": int(node.op == "SUB"),
-        "low": low,
-        "high": high,
+        "low": limits[0],
+        "high": limits[1],
     }
+
+
+def brought(
+    graph: Graph, node: Node, inputs: Sequence[Array], factors: Mapping[str, int]
+) -> tuple[Array, Array]:
+    """Return both inputs at twice the larger scale, as int64 (clips, ...)."""
+    a, b = (
+        multiply_by_quantised_multiplier(
+            x << factors["left"], factors[f"multiplier_{name}"], factors[f"shift_{name}"]
+        )
+        for x, name in zip(pair(graph, node, inputs), "ab", strict=True)
+    )
+    return a, b
+
+
+def _factors(graph: Graph, node: Node) -> dict[str, int]:
+    y, left = output(graph, node), LEFT_SHIFT[output(graph, node).dtype]
+    twice, (scale, _) = twice_the_larger(graph, node), quantised(graph, node, y)
+    multiplier, shift = quantise_multiplier(twice / ((1 << left) * scale))
+    if shift > 0:
+        a, b = (quantised(graph, node, tensor(graph, node, index))[0] for index in (0, 1))
+        what = f"the output's scale {scale:.3g} is too fine for inputs of {a:.3g} and {b:.3g}"
+        raise refuse(graph, node, what, "calibrate on data that reaches this tensor")
+    found = factors_of_pair(graph, node, left, (multiplier, shift), clamp(graph, node))
+    return {**found, "minus": int(node.op == "SUB")}
 
 
 def _check(graph: Graph, node: Node) -> None:
@@ -134,10 +163,8 @@ def _check(graph: Graph, node: Node) -> None:
 
 def _meaning(graph: Graph, node: Node, inputs: Sequence[Array]) -> list[Array]:
     p = _factors(graph, node)
-    a, b = pair(graph, node, inputs)
-    scaled_a = multiply_by_quantised_multiplier(a << p["left"], p["multiplier_a"], p["shift_a"])
-    scaled_b = multiply_by_quantised_multiplier(b << p["left"], p["multiplier_b"], p["shift_b"])
-    total = scaled_a - scaled_b if p["minus"] else scaled_a + scaled_b
+    a, b = brought(graph, node, inputs, p)
+    total = a - b if p["minus"] else a + b
     scaled = multiply_by_quantised_multiplier(total, p["multiplier_y"], p["shift_y"])
     y = output(graph, node)
     return [stacked(saturate(scaled + p["zero_y"], y.dtype, p["low"], p["high"]), y)]

@@ -12,41 +12,22 @@ import numpy as np
 from firmware.compiler.fixed_point import (
     RANGES,
     multiply_by_quantised_multiplier,
-    quantise_multiplier,
     saturate,
 )
 from firmware.compiler.graph import Array, Graph, Node
 from firmware.compiler.operands import stacked
-from firmware.compiler.ops import Call, Op, literal, output, tensor
-from firmware.compiler.ops.add import call_pair, check_pair, pair
+from firmware.compiler.ops import Call, Op, literal, output
+from firmware.compiler.ops.add import brought, call_pair, check_pair, factors_of_pair, twice_the_larger
 from firmware.compiler.ops.quantize import factor, quantised
 
 LEFT_SHIFT = {"int8": 7, "int16": 0}
 
 
 def _factors(graph: Graph, node: Node) -> dict[str, int]:
-    values = (tensor(graph, node, 0), tensor(graph, node, 1), output(graph, node))
-    (scale_a, zero_a), (scale_b, zero_b), (scale_y, zero_y) = (quantised(graph, node, v) for v in values)
-    left = LEFT_SHIFT[values[0].dtype]
-    twice = 2.0 * max(scale_a, scale_b)
-    a, b = quantise_multiplier(scale_a / twice), quantise_multiplier(scale_b / twice)
-    y = factor(graph, node, twice * twice / float(np.float32(1 << 2 * left) * np.float32(scale_y)))
-    low, high = RANGES[values[0].dtype]
-    return {
-        "zero_a": zero_a,
-        "zero_b": zero_b,
-        "zero_y": zero_y,
-        "multiplier_a": a[0],
-        "shift_a": a[1],
-        "multiplier_b": b[0],
-        "shift_b": b[1],
-        "multiplier_y": y[0],
-        "shift_y": y[1],
-        "width": np.dtype(values[0].dtype).itemsize,
-        "left": left,
-        "low": low,
-        "high": high,
-    }
+    y, left = output(graph, node), LEFT_SHIFT[output(graph, node).dtype]
+    twice, (scale, _) = twice_the_larger(graph, node), quantised(graph, node, y)
+    to_output = factor(graph, node, twice * twice / float(np.float32(1 << 2 * left) * np.float32(scale)))
+    return factors_of_pair(graph, node, left, to_output, RANGES[y.dtype])
 
 
 def _check(graph: Graph, node: Node) -> None:
@@ -56,10 +37,8 @@ def _check(graph: Graph, node: Node) -> None:
 
 def _meaning(graph: Graph, node: Node, inputs: Sequence[Array]) -> list[Array]:
     p = _factors(graph, node)
-    a, b = pair(graph, node, inputs)
-    scaled_a = multiply_by_quantised_multiplier(a << p["left"], p["multiplier_a"], p["shift_a"])
-    scaled_b = multiply_by_quantised_multiplier(b << p["left"], p["multiplier_b"], p["shift_b"])
-    square = np.square(scaled_a - scaled_b)
+    a, b = brought(graph, node, inputs, p)
+    square = np.square(a - b)
     scaled = multiply_by_quantised_multiplier(square, p["multiplier_y"], p["shift_y"])
     y = output(graph, node)
     return [stacked(saturate(scaled + p["zero_y"], y.dtype), y)]
