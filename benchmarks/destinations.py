@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
@@ -54,16 +54,22 @@ PROGRAMS = {  # computer → what stands in for its processor
 }
 CLIPS = 24  # of those held out, evenly spread
 LINE = "document.querySelector('#line').textContent"
-HEAD = (
-    "| bundle | destination | what ran it | origin | inputs | not the host's | steps | dB | right |",
-    "|---|---|---|---|---|---|---|---|---|",
-)
-NOTE = f"""the sound of {CLIPS} held-out clips of ESC-10, all windows. The host is the integer definition;
-steps: of the output furthest from its; dB: signal to noise against the float net; right: of the clips.
-LiteRT rounds sums once where the definition rounds twice, and norms op by op where it rounds once. The
-symmetric ONNX holds activations on both sides of 0, and floats in between, as TensorRT wants it;
-TensorRT and Core ML themselves have not run here. No phone, Pi or Jetson was at hand: nothing is a time."""
+NOTE = f"""the sound of {CLIPS} held-out clips of ESC-10, all windows. A bundle's column says how many of its
+windows gave other outputs than the host's, which is the integer definition (and how many steps of int8 the
+furthest output was off), the signal to noise against the float net, and how many clips are right. LiteRT
+rounds sums once where the definition rounds twice, and norms op by op where it rounds once. The symmetric
+ONNX holds activations on both sides of 0, and floats in between, as TensorRT wants it; TensorRT and Core ML
+themselves have not run here. No phone, Pi or Jetson was at hand: nothing is a time."""
 Array = npt.NDArray[Any]
+
+
+class Row(NamedTuple):
+    """A destination, and what a bundle does there."""
+
+    name: str
+    by: str
+    origin: str
+    cell: str
 
 
 @dataclass(frozen=True)
@@ -88,17 +94,17 @@ class Job:
         real = int8.run(self.bundle.read(FLOAT), self.features).reshape(self.host.shape)
         return f"{int8.sqnr_db(real, self.bundle.outputs[0].real(outputs)):.1f}"
 
-    def line(self, name: str, by: str, origin: str, outputs: Array) -> str:
-        """Return the line of a destination that gave the int8 `outputs` (N, outputs)."""
+    def row(self, name: str, by: str, origin: str, outputs: Array) -> Row:
+        """Return what is said of a destination that gave the int8 `outputs` (N, outputs)."""
         apart = np.abs(outputs.astype(int) - self.host)
-        right = f"{100 * self.test.clips.score(outputs, self.bundle.outputs[0]):.1f} %"
-        figures = (len(apart), int(apart.any(axis=1).sum()), int(apart.max()), self.decibels(outputs), right)
-        return self.cells(name, by, origin, *figures)
+        right = self.test.clips.score(outputs, self.bundle.outputs[0])
+        counted = int(apart.any(axis=1).sum()), int(apart.max())
+        return Row(name, by, origin, self.cell(*counted, self.decibels(outputs), right))
 
-    def cells(self, *cells: object) -> str:
-        """Return cells as a line of the table."""
-        title = self.path.name.removesuffix(".zip")
-        return f"| {' | '.join(map(str, (title, *cells)))} |"
+    def cell(self, differ: int, most: int, decibels: str, right: float) -> str:
+        """Return how many windows differ and by how many steps at most, the noise, and the share right."""
+        steps = f" (≤ {most})" if most else ""
+        return f"{differ} of {len(self.inputs)}{steps}, {decibels} dB, {100 * right:.1f} %"
 
 
 def job(path: Path, data: str, folder: Path) -> Job:
@@ -118,20 +124,21 @@ def heard(made: Any, board: Device, given: Job) -> Array:
     return trial.device
 
 
-def on_microcontrollers(given: Job) -> Iterator[str]:
+def on_microcontrollers(given: Job) -> Iterator[Row]:
     """Compile for virtual boards, and hear the sound there; a board that is too small says what it lacks."""
     for name in MICROCONTROLLERS:
         board = boards.load(name)
+        by = f"our C, {board.core} emulated"
         try:
             made = pipeline.compile(given.path, name, given.folder / name)
         except UserError as error:
-            yield given.cells(name, str(error).split(":")[0].split(" (")[0], "–", *["–"] * 5)
+            yield Row(name, by, "emulated", str(error).split(":")[0].split(" (")[0])
             continue
         with device.open(made, None) as there:
-            yield given.line(name, f"our C, {board.core} emulated", "emulated", heard(made, there, given))
+            yield given.row(name, by, "emulated", heard(made, there, given))
 
 
-def on_computers(given: Job) -> Iterator[str]:
+def on_computers(given: Job) -> Iterator[Row]:
     """Run the programs, those for Arm in qemu-user."""
     for name, emulator in PROGRAMS.items():
         made = pipeline.compile(given.path, name, given.folder / name)
@@ -139,16 +146,16 @@ def on_computers(given: Job) -> Iterator[str]:
         origin: Literal["emulated", "measured"] = "emulated" if emulator else "measured"
         with Device(PipeWire([*emulator, str(made.program)]), origin) as there:
             by = f"our C, {f'QEMU ({emulator[-1]})' if emulator else 'this machine'}"
-            yield given.line(name, by, origin, heard(made, there, given))
+            yield given.row(name, by, origin, heard(made, there, given))
 
 
-def in_litert(given: Job) -> Iterator[str]:
+def in_litert(given: Job) -> Iterator[Row]:
     """Run the .tflite as every computer's second engine does."""
     outputs = release.litert(given.bundle.model(), given.inputs)
-    yield given.line("Linux, Android: LiteRT", "XNNPACK, this machine", "measured", outputs)
+    yield given.row("Linux, Android: LiteRT", "XNNPACK, this machine", "measured", outputs)
 
 
-def in_a_browser(given: Job) -> Iterator[str]:
+def in_a_browser(given: Job) -> Iterator[Row]:
     """Let the phone's page test itself."""
     data = given.test.record
     made = offer.prepare(
@@ -162,13 +169,13 @@ def in_a_browser(given: Job) -> Iterator[str]:
         page.wait(f"{LINE}.startsWith('Tested with')", 600)
     told = runs.load(run).profile
     assert told is not None
-    right = f"{100 * told['accuracy']['device']:.1f} %"
-    apart = ("–", "–") if told["mismatches"] else (0, given.decibels(given.host))
-    figures = (len(given.inputs), told["mismatches"], *apart, right)
-    yield given.cells("phone, any", "our C as wasm, headless Chromium", "measured", *figures)
+    if told["mismatches"]:
+        raise AssertionError(f"{told['mismatches']} windows differ in the browser")
+    cell = given.cell(0, 0, given.decibels(given.host), told["accuracy"]["device"])
+    yield Row("phone, any", "our C as wasm, headless Chromium", "measured", cell)
 
 
-def in_onnx(given: Job, worker: Worker) -> Iterator[str]:
+def in_onnx(given: Job, worker: Worker) -> Iterator[Row]:
     """Run TensorRT's ONNX, which has symmetric scales, in two other runtimes; scores as int8 steps."""
     import onnxruntime
 
@@ -186,7 +193,7 @@ def in_onnx(given: Job, worker: Worker) -> Iterator[str]:
     }
     for by, read in readers.items():
         scores = np.concatenate([read(one[None]) for one in given.features])
-        yield given.line("Jetson: symmetric ONNX", by, "measured", steps(scores, given.bundle.outputs[0]))
+        yield given.row("Jetson: symmetric ONNX", by, "measured", steps(scores, given.bundle.outputs[0]))
 
 
 def steps(scores: Array, out: bundles.Tensor) -> Array:
@@ -195,20 +202,19 @@ def steps(scores: Array, out: bundles.Tensor) -> Array:
     return made
 
 
-def in_core_ml(given: Job, worker: Worker) -> Iterator[str]:
+def in_core_ml(given: Job, worker: Worker) -> Iterator[Row]:
     """Export a package, and evaluate what it says."""
     package = given.folder / "model.mlpackage"
-    record = coreml.export(given.path, package)
+    coreml.export(given.path, package)
     names = [str(given.folder / name) for name in ("inputs.npy", "outputs.npy")]
     np.save(names[0], given.features)
     worker.call("kit.coreml.convert", "run", package=str(package), inputs=names[0], outputs=names[1])
     outputs = steps(np.load(names[1]), given.bundle.outputs[0]).reshape(given.host.shape)
-    by = f"the package read in numpy, {record['int8_constants']} int8 arrays the bundle's; not Core ML"
-    yield given.line("iPhone, Mac", by, "estimated", outputs)
+    yield given.row("iPhone, Mac", "the package read in numpy, not Core ML", "estimated", outputs)
 
 
-def lines(given: Job) -> Iterator[str]:
-    """Return the lines of a bundle, one destination after the other."""
+def rows(given: Job) -> Iterator[Row]:
+    """Return the rows of a bundle, one destination after the other."""
     yield from on_microcontrollers(given)
     yield from on_computers(given)
     yield from in_litert(given)
@@ -221,14 +227,23 @@ def lines(given: Job) -> Iterator[str]:
 
 def main() -> None:
     """Write the table for the bundles named on the command line, after each bundle."""
-    rows = list(HEAD)
+    titles: list[str] = []
+    table: dict[tuple[str, ...], list[str]] = {}
     for path in map(Path, sys.argv[2:]):
+        titles.append(path.name.removesuffix(".zip"))
         with tempfile.TemporaryDirectory() as folder:
-            for line in lines(job(path, sys.argv[1], Path(folder))):
-                print(line, flush=True)
-                rows.append(line)
-        note = f"{date.today():%Y-%m-%d}; {NOTE}"
-        RESULT.write_text("\n".join([*rows, "", note, ""]), encoding="utf-8")
+            for *where, cell in rows(job(path, sys.argv[1], Path(folder))):
+                print(titles[-1], *where, cell, sep=" | ", flush=True)
+                table.setdefault(tuple(where), []).append(cell)
+        write(titles, table)
+
+
+def write(titles: Sequence[str], table: Mapping[tuple[str, ...], Sequence[str]]) -> None:
+    """Write what there is: a row for each destination, a column for each bundle."""
+    head = ("destination", "what ran it", "origin", *titles)
+    lines = [head, ["---"] * len(head), *((*where, *cells) for where, cells in table.items())]
+    text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    RESULT.write_text(f"{text}\n\n{date.today():%Y-%m-%d}; {NOTE}\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
