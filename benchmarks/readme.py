@@ -59,14 +59,18 @@ def families() -> str:
 
 def board_table() -> str:
     """Return a table of boards."""
-    rows = ["| board | core | MHz | flash | RAM | microphone | proof |", "|---|---|---|---|---|---|---|"]
+    rows = [
+        "| board | core | MHz | flash | RAM | microphone | plug in | proof |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
     for board in map(boards.load, boards.names()):
         flash = board.flash_memory.size // 1024
         ram = " + ".join(f"{m.size // 1024:,} KB" for m in (board.ram_memory, *board.more_ram.values()))
         heard = board.microphone.split(":")[0]
         clock = f"{board.clock_hz / 1e6:g}"
         rows.append(
-            f"| `{board.name}` | {board.core} | {clock} | {flash:,} KB | {ram} | {heard} | {board.proven} |"
+            f"| `{board.name}` | {board.core} | {clock} | {flash:,} KB | {ram} | {heard} "
+            f"| {board.plug} | {board.proven} |"
         )
     return "\n".join(rows)
 

@@ -103,6 +103,15 @@ class Board(Checked):
         return {name: m for name, m in self.memory.items() if m.kind == "ram" and name != "ram"}
 
     @property
+    def plug(self) -> str:
+        """Return what a user plugs in for the link."""
+        if self.usb is not None:
+            return "its USB"
+        if self.serial.vid_pid:
+            return "its debugger's USB"
+        return "nothing" if self.kind == "virtual" else "a UART adapter"
+
+    @property
     def proven(self) -> str:
         """Return what tables say of the firmware on this board."""
         return f"{self.proof} ({self.emulator})" if self.proof == "emulated" else self.proof

@@ -124,13 +124,25 @@ def _extras() -> Iterator[Check]:
 def _serial() -> Iterator[Check]:
     from serial.tools import list_ports
 
+    import boards
+    from kit import port_errors
+
+    known: dict[str, list[str]] = {}  # USB id -> boards
+    for board in map(boards.load, boards.names()):
+        for usb in board.serial.vid_pid:
+            known.setdefault(usb, []).append(board.name)
     ports = list(list_ports.comports())
-    if not ports:
+    seen = [f"{port.vid:04x}:{port.pid:04x}" if port.vid is not None else "" for port in ports]
+    if lacking := port_errors.portless(known, seen):
+        found, cure = lacking
+        yield Check("serial driver", "optional", f"{found}: {' or '.join(known[found])} without a port", cure)
+    elif not ports:
         yield Check("serial ports", "optional", "none", "plug the board in; the virtual boards need none")
-    for port in ports:
+    for port, usb in zip(ports, seen, strict=True):
         allowed = os.access(port.device, os.R_OK | os.W_OK)
         cure = "" if allowed else DIALOUT
-        found = f"{port.description}" + ("" if allowed else ", no permission")
+        which = f", as {' or '.join(known[usb])}" if usb in known else ""
+        found = f"{port.description}{which}" + ("" if allowed else ", no permission")
         yield Check(f"serial {port.device}", "ok" if allowed else "optional", found, cure)
 
 

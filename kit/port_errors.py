@@ -49,12 +49,12 @@ def _driver() -> str:
     return ""
 
 
-def portless(wanted: Iterable[str], seen: Iterable[str]) -> str:
-    """Return what to do about a board that is on the USB but has no serial port, "" if there is none such.
+def portless(wanted: Iterable[str], seen: Iterable[str]) -> tuple[str, str] | None:
+    """Return the USB id of a board that is plugged in but has no serial port, and the cure; None without one.
 
-    `wanted`, `seen`: USB ids `vvvv:pppp`, of the board and of this machine's ports.
+    `wanted`, `seen`: USB ids `vvvv:pppp`, of boards and of this machine's ports.
     """
-    taken = set(seen)
+    looked_for = set(wanted) - set(seen)
     for device in sorted(DEVICES.glob("*")) if SYSTEM == "linux" else ():
         try:
             parts = [
@@ -62,9 +62,6 @@ def portless(wanted: Iterable[str], seen: Iterable[str]) -> str:
             ]
         except (OSError, UnicodeDecodeError):  # an interface, or gone meanwhile
             continue
-        identifier = ":".join(parts).lower()
-        if identifier in wanted and identifier not in taken:
-            return (
-                f"{identifier} is on the USB without a serial port: `sudo modprobe cdc_acm` brings its driver"
-            )
-    return ""
+        if (identifier := ":".join(parts).lower()) in looked_for:
+            return identifier, "`sudo modprobe cdc_acm` brings its driver"
+    return None

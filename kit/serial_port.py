@@ -114,7 +114,9 @@ def find(board: Board) -> str:
             f"{len(fitting)} boards may be {board.name} ({', '.join(fitting)}): choose one with --port"
         )
     lacking = port_errors.portless(wanted, seen.values())
-    cure = lacking or "plug it in, or name its port with --port"
+    cure = "plug it in, or name its port with --port"
+    if lacking:
+        cure = "{} is on the USB without a port, {}".format(*lacking)
     raise PortError(f"no {board.name} found on a serial port ({_listing(seen)}): {cure}")
 
 

@@ -13,7 +13,7 @@ import pytest
 from serial.tools import list_ports
 
 from boards.errors import UserError
-from kit import cli, doctor
+from kit import cli, doctor, port_errors
 
 Capture = pytest.CaptureFixture[str]
 
@@ -87,12 +87,27 @@ def test_missing_extra_does_not_block(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_port_without_permission_gets_the_group(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    port = SimpleNamespace(device=str(tmp_path / "ttyACM0"), description="a board")
+    port = SimpleNamespace(device=str(tmp_path / "ttyACM0"), description="a board", vid=None)
     monkeypatch.setattr(list_ports, "comports", lambda: [port])
     monkeypatch.setattr(os, "access", lambda path, mode: path != port.device)
     check = found(doctor.examine())[f"serial {port.device}"]
     assert check["state"] == "optional"
     assert "dialout" in check["cure"]
+
+
+def test_boards_are_known_by_their_usb(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """One has its port; another is plugged in and lacks its driver."""
+    port = SimpleNamespace(device=str(tmp_path), description="a board", vid=0x2E8A, pid=0xA)
+    monkeypatch.setattr(list_ports, "comports", lambda: [port])
+    monkeypatch.setattr(port_errors, "SYSTEM", "linux")
+    monkeypatch.setattr(port_errors, "DEVICES", tmp_path)
+    (tmp_path / "1-2").mkdir()
+    (tmp_path / "1-2" / "idVendor").write_text("0d28\n")
+    (tmp_path / "1-2" / "idProduct").write_text("0204\n")
+    checks = found(doctor.examine())
+    assert checks[f"serial {tmp_path}"]["found"] == "a board, as rpi-pico"
+    assert checks["serial driver"]["found"] == "0d28:0204: microbit or microbit-v2 without a port"
+    assert "modprobe cdc_acm" in checks["serial driver"]["cure"]
 
 
 def test_cache_that_cannot_be_written_blocks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -68,7 +68,7 @@ def media(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
     monkeypatch.setattr(Path, "read_text", now)
     monkeypatch.setattr(list_ports, "comports", list)
-    for module, name in ((uf2, "APPEARS"), (uf2, "RESTARTS"), (whole, "APPEARS"), (touch, "APPEARS")):
+    for module, name in ((uf2, "RESTARTS"), (whole, "APPEARS"), (touch, "APPEARS")):
         monkeypatch.setattr(module, name, 1.0)
     for module in (drives, whole, touch):
         monkeypatch.setattr(module, "LOOKS", 0.02)
@@ -206,10 +206,6 @@ def test_a_board_is_known_again_by_its_serial_number(media: Path, monkeypatch: p
     assert touch.serial_number("/dev/ttyACM1") == "B"
     assert touch.serial_number("/dev/ttyS0") is None
     assert touch.port_of("A") == "/dev/ttyACM3"
-    assert touch.port_after("/dev/ttyACM0", "A") == "/dev/ttyACM3"
-    assert touch.port_after("/dev/null", None) == "/dev/null"
-    with pytest.raises(UserError, match=r"/dev/gone did not come back within 1 s of the 1200-baud touch"):
-        touch.port_after("/dev/gone", None)
 
 
 def test_a_probe_drive_takes_a_bin(nucleo: Build, media: Path, monkeypatch: pytest.MonkeyPatch) -> None:

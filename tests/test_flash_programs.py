@@ -129,8 +129,8 @@ def test_bossac_gets_the_port_after_the_touch(
 ) -> None:
     folder = stand_in("bossac", KEEP)
     touched: list[str] = []
-    before = SimpleNamespace(device="/dev/ttyACM0", serial_number="A")
-    after = SimpleNamespace(device="/dev/ttyACM1", serial_number="A")
+    before = SimpleNamespace(device="/dev/ttyACM0", serial_number="A", vid=None)
+    after = SimpleNamespace(device="/dev/ttyACM1", serial_number="A", vid=None)
     ports = [before]
     monkeypatch.setattr(list_ports, "comports", lambda: ports)
     monkeypatch.setattr(touch, "touch", lambda port: (touched.append(port), ports.__setitem__(0, after)))

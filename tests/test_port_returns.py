@@ -274,10 +274,12 @@ def test_a_board_without_a_driver_is_told(monkeypatch: pytest.MonkeyPatch, tmp_p
         if vendor:
             (tmp_path / name / "idVendor").write_text(vendor + "\n")
             (tmp_path / name / "idProduct").write_text("0001\n")
-    with pytest.raises(serial_port.PortError, match=r"1209:0001 is on the USB without .*modprobe cdc_acm"):
+    with pytest.raises(
+        serial_port.PortError, match=r"1209:0001 is on the USB without a port, .*modprobe cdc_acm"
+    ):
         serial_port.find(ghost)
     seen = SimpleNamespace(device="/dev/a", vid=0x1209, pid=1, serial_number="")
-    assert port_errors.portless(["1209:0001"], ["1209:0001"]) == ""
+    assert port_errors.portless(["1209:0001"], ["1209:0001"]) is None
     monkeypatch.setattr(list_ports, "comports", lambda: [seen])
     assert serial_port.find(ghost) == "/dev/a"
 

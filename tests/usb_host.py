@@ -109,6 +109,10 @@ class Host:
             return None
         if setup[:2] == b"\0\5":
             self._moved(setup[2])
+        elif setup[:2] in (b"\0\x09", b"\1\x0b"):  # 9.1.1.5: every endpoint from DATA0 on
+            self.toggles = {}
+        elif setup[:2] == b"\2\1":  # 9.4.5: halted no more, from DATA0 on
+            self.toggles[setup[4]] = False
         self.run()
         return answer
 

@@ -24,8 +24,7 @@ def flash(build: Build, port: str | None, progress: Progress) -> str:
     name = port or serial_port.find(board)
     number, data = touch.serial_number(name), whole.contents(build)
     if table.touch:
-        touch.touch(name)
-        name = touch.port_after(name, number)
+        name = touch.bootloader_port(board, name)
     where = [] if table.offset is None else [f"--offset={table.offset:#x}"]
     with program.holding(data) as file:
         progress("write", 0, len(data))

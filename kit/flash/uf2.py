@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 from boards.errors import UserError
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
     from firmware.compiler.build import Build
 
 INFO = "INFO_UF2.TXT"
-APPEARS = 10.0  # seconds until a touched board shows its drive
 RESTARTS = 15.0  # seconds until the drive of a flashed board goes away
 
 
@@ -54,13 +52,9 @@ def _touched(board: Board, board_id: str, port: str | None) -> tuple[Drive | Non
     try:
         name = port or serial_port.find(board)
         number = touch.serial_number(name)
-        touch.touch(name)
+        return touch.until(board, name, lambda: _drive(board, board_id)), number
     except PortError as error:
         raise UserError(f"no drive with {INFO} of {board_id}, and {error}; or {_by_hand(board)}") from None
-    deadline = time.monotonic() + APPEARS
-    while (drive := _drive(board, board_id)) is None and time.monotonic() < deadline:
-        time.sleep(drives.LOOKS)
-    return drive, number
 
 
 def _by_hand(board: Board) -> str:

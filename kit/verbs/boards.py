@@ -47,7 +47,7 @@ def run(args: Namespace) -> int:
 
 def _boards(found: Sequence[Board]) -> None:
     terminal.table(
-        ("board", "core", "MHz", "FPU", "DSP", "MVE", "flash", "RAM", "proof"),
+        ("board", "core", "MHz", "FPU", "DSP", "MVE", "flash", "RAM", "plug in", "proof"),
         [
             (
                 board.name,
@@ -58,6 +58,7 @@ def _boards(found: Sequence[Board]) -> None:
                 board.mve,
                 terminal.kilobytes(board.flash_memory.size),
                 " + ".join(terminal.kilobytes(m.size) for m in (board.ram_memory, *board.more_ram.values())),
+                board.plug,
                 board.proven,
             )
             for board in found
