@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from test_usb import HELLO, answers, read_all, send
 from usb_boards import NAMES, compiled, plugged_in
 from usb_host import PACKET, Host
+from usb_nrf52 import Nrf52
 from usb_wire import IN, OUT, UsbWire, enumerate_device
 
 from firmware.compiler.build import Build
@@ -125,6 +126,29 @@ def test_a_request_of_that_time_is_answered_after_it(build: Build) -> None:
         host.run()
         assert device.answer(ERASE) == struct.pack("<II", 0, 4096)
         assert host.bus.wrong == []
+
+
+def test_a_board_with_another_supply_knows_its_cable(build: Build) -> None:
+    chip = plugged_in(build, application=True).bus
+    if not isinstance(chip, Nrf52):
+        pytest.skip("its controller has power without a cable")
+    for _ in range(3):
+        chip.plug(cable=False)
+        chip.work()
+        assert not chip.attached
+        chip.plug(cable=True)
+        chip.work()
+        assert chip.attached
+        with Device(UsbWire(Host(chip)), "emulated", build.board.clock_hz) as device:
+            assert device.info().build_id == build.build_id
+    chip.cable = False
+    chip.power_on()
+    chip.work()
+    assert not chip.attached
+    chip.plug(cable=True)
+    chip.work()
+    assert chip.attached
+    assert chip.wrong == []
 
 
 def test_power_may_go_and_come(build: Build) -> None:

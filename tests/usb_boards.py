@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from usb_host import Host
+from usb_nrf52 import Nrf52
 from usb_rp2 import Rp2
 
 import boards
@@ -13,7 +14,7 @@ from firmware.compiler.build import Build
 
 MODEL = Path(__file__).parent / "corpus" / "seed_fully_connected_int8.tflite"
 NAMES = [name for name in boards.names() if boards.load(name).usb]
-CHIPS = {"rp2040": Rp2, "rp2350": Rp2}
+CHIPS = {"nrf52": Nrf52, "rp2040": Rp2, "rp2350": Rp2}
 
 
 def compiled(name: str, folder: Path) -> Build:

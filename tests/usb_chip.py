@@ -143,7 +143,7 @@ class Chip:
         return bool(self.core.reg_read(arm.UC_ARM_REG_PRIMASK) & 1)
 
     def only_interrupts(self) -> None:
-        """Run the handlers of what is pending, and no more of the program than leads to where they come in."""
+        """Run the handlers of what is pending, and no more of the program than leads to where they may."""
         for _ in range(100):
             if self._pending() and self._masked():
                 self._start(1)

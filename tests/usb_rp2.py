@@ -12,6 +12,7 @@ from typing import Any
 import unicorn
 from unicorn import arm_const as arm
 from usb_chip import RETURN, Chip
+from usb_host import Handshake
 
 from boards import Board
 
@@ -23,7 +24,6 @@ SSI = 0x18000000
 SECOND_STAGE = 0x20041F00
 UNIQUE = bytes.fromhex("E6614C311B7A8C2D")
 NAMES = ("IF", "EX", "RE", "RP", "FC", "CX", "UB", "GS", "RB")
-Handshake = str | tuple[bool, bytes]  # "ack", "nak", "stall", or toggle and data
 
 
 @dataclass(frozen=True)

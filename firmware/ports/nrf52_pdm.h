@@ -52,8 +52,6 @@ static void pdm_handler(void) {
     (void)PDM_END;
 }
 
-EAR_INTERRUPTS interrupts[PDM_IRQ + 1] = {[PDM_IRQ] = pdm_handler};
-
 const bool port_microphone = true;
 
 bool port_microphone_start(uint32_t rate) {

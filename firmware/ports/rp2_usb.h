@@ -190,7 +190,7 @@ static void controller_detach(void) {
     CLEAR(USB, USB_SIE_AT) = SIE_PULL_UP;
 }
 
-static void controller_start(void) {
+static bool controller_start(void) {
     CLOCK_USB = 0;
     SET(RESETS, 0u) = RESET_USB | RESET_PLL_USB;
     CLEAR(RESETS, 0u) = RESET_USB | RESET_PLL_USB;
@@ -205,6 +205,7 @@ static void controller_start(void) {
     USB_ENABLED = ENABLE_DONE | ENABLE_RESET | ENABLE_SETUP;
     NVIC_ENABLE(USB_IRQ) = NVIC_BIT(USB_IRQ);
     REGISTER(USB + USB_SIE_AT) = SIE_EACH_BUFFER | SIE_PULL_UP;
+    return true;
 }
 
 static void link_init(void) {}  // begins with the first look for a byte

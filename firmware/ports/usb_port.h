@@ -1,7 +1,7 @@
-// The UART of port.h over USB: bytes from the host wait in the ring, bytes to it in another.
+// The UART of port.h over USB: bytes from the host wait in the ring of ring.h, bytes to it in another.
 //
 // Flow is controlled by the bus: an OUT packet is let in when the ring has room for it, so that none is dropped. The
-// controller's file says unique() and what usb.h wants; the chip's file restart() and restart_to_rom().
+// controller's file says what usb.h and this one want, or leaves restart() and restart_to_rom() to the chip's.
 #ifndef EAR_USB_PORT_H
 #define EAR_USB_PORT_H
 
@@ -14,7 +14,7 @@
 #define PATIENCE (100u * MILLISECOND)       // with a host that takes nothing
 #define DETACHED (10u * MILLISECOND)        // that a host sees it
 
-static void controller_start(void);     // pull-up included
+static bool controller_start(void);     // pull-up included; false: no cable yet
 static bool controller_attached(void);  // left so by whoever ran before
 static void controller_detach(void);
 static void controller_send(const uint8_t *bytes, uint32_t length);  // a packet to the endpoint USB_IN
@@ -29,7 +29,7 @@ static struct {
     bool full;                 // the last packet was: the host waits for more, or for an empty one
 } sending;
 static volatile bool held_back;  // the host, by NAK
-static bool attached;
+static volatile bool attached;
 
 static void wait_for(uint32_t cycles) {
     uint64_t start = port_counter();
@@ -38,12 +38,11 @@ static void wait_for(uint32_t cycles) {
 
 static void attach(void) {
     if (attached) return;
-    attached = true;
     if (controller_attached()) {
         controller_detach();
         wait_for(DETACHED);
     }
-    controller_start();
+    attached = controller_start();
 }
 
 static uint32_t to_send(void) { return (sending.head - sending.tail) % SENDING_BYTES; }
@@ -137,8 +136,8 @@ void port_uart_write(const uint8_t *bytes, uint32_t length) {
 }
 
 void port_idle(void) {
-    attach();
     uint32_t before = ear_lock();
+    attach();
     if (ring_empty()) cycles_sleep();
     ear_unlock(before);
 }
