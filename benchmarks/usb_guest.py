@@ -1,8 +1,7 @@
 """What benchmarks/usb_linux.py lets Linux do with the board in its USB port.
 
-`python -m benchmarks.usb_guest WORK`, as root in the virtual machine: WORK has the builds
-`first` and `second`, and an .npz with inputs and outputs of each. The board has nothing but its bootloader
-before. Each thing that went well becomes a line `done: …`.
+`python -m benchmarks.usb_guest WORK`, as root in the virtual machine; WORK is what benchmarks/usb_linux.py
+prepared. The board has nothing but its bootloader before. What went well becomes a line `done: …`.
 """
 
 from __future__ import annotations
@@ -104,11 +103,29 @@ def flashed(work: Path, name: str) -> None:
     told(f"earkit run, {same} of {len(inputs)} outputs equal to the interpreter's")
 
 
-def profiled(work: Path) -> None:
-    """Profile the build; no time of a stand-in is looked at."""
-    said = earkit("profile", str(work / "second"), "--samples", str(SAMPLES), "-o", str(PLACE / "profile"))
-    assert said["mismatches"] == 0, said["mismatches"]
-    told(f"earkit profile, {said['samples']} inputs, {said['mismatches']} mismatches with the host's int8")
+def listened(work: Path) -> None:
+    """Stream sound to the board: it hears what the emulated board on the host heard."""
+    expected = json.loads((work / "heard.json").read_text(encoding="utf-8"))
+    said = earkit("listen", str(work / "second"), "--source", str(work / "clip.wav"), "--fast")
+    heard = {key: said[key] for key in expected}
+    assert heard == expected, f"{heard} instead of {expected}"
+    told(
+        f"earkit listen, {heard['seconds']:.0f} s of sound: {heard['results']} results and "
+        f"{len(heard['events'])} events as on virtual-m0plus, {heard['lost_samples']} samples lost"
+    )
+
+
+def farmed(work: Path, board: boards.Board) -> None:
+    """Let the farm flash and profile; no time of a stand-in is looked at."""
+    fleet = PLACE / "fleet.toml"
+    fleet.write_text(f'[[boards]]\nboard = "{board.name}"\nport = "{port_of(board)}"\n', encoding="utf-8")
+    said = earkit(
+        "farm", str(fleet), str(work / "first"), "--samples", str(SAMPLES), "-o", str(PLACE / "farm")
+    )
+    (row,) = said["boards"]
+    assert row["error"] is None, row["error"]
+    assert row["counts"]["mismatches"]["value"] == 0, row
+    told(f"earkit farm, flash and profile: {row['samples']} inputs, 0 mismatches with the host's int8")
 
 
 def opened_and_closed(board: boards.Board, times: int) -> None:
@@ -160,6 +177,22 @@ def while_it_speaks(board: boards.Board) -> None:
     told("the port closed with answers on their way, 5 times: the next session has none of them")
 
 
+def interrupted(work: Path) -> None:
+    """Have the cable pulled in the middle of an update: one line says so, and the next try goes on."""
+    board, words = builds.load(work / "third").board, ["flash", str(work / "third")]
+    print("please: unplug", flush=True)
+    done = subprocess.run(
+        [sys.executable, "-B", "-m", "kit", *words], capture_output=True, text=True, check=False
+    )
+    last = done.stderr.splitlines()[-1]
+    assert done.returncode == 1, last
+    assert " went away (" in last, last
+    with Device(SerialWire(port_of(board), board)) as device:
+        assert device.info().mode == "app"
+    told(f"unplugged in the middle of earkit flash, which says `{last}`: plugged in, the old build runs")
+    flashed(work, "third")
+
+
 def touched(board: boards.Board) -> None:
     """Touch the application, talk to the bootloader, and touch that."""
     port = port_of(board)
@@ -190,10 +223,12 @@ def main(work: Path) -> None:
     probed(port)
     flashed(work, "first")
     flashed(work, "second")
-    profiled(work)
+    listened(work)
+    farmed(work, board)
     opened_and_closed(board, 24)
     shaken(board)
     while_it_speaks(board)
+    interrupted(work)
     touched(board)
     told("all")
 

@@ -1,42 +1,53 @@
 """Linux' own USB stack in front of the firmware: Debian's kernel in a virtual machine, earkit in it.
 
-`python -m benchmarks.usb_linux KERNEL BUSYBOX WORK FIRST.tflite SECOND.tflite [BOARD…]` takes what
+`python -m benchmarks.usb_linux KERNEL BUSYBOX WORK MODEL.tflite [BOARD…]` takes what
 `dpkg-deb -x` makes of Debian's packages linux-image-…-amd64 and busybox-static, and a folder to work in. QEMU
 (apt install qemu-system-x86) boots the kernel; in its USB port is the stand-in of the board's chip, which
 runs the whole firmware. The kernel enumerates it, its cdc_acm makes the serial port, and earkit there, of
-this very folder, does what benchmarks/usb_guest.py says, with builds of both models.
+this very folder, does what benchmarks/usb_guest.py says, with builds of MODEL and
+of BUNDLE, by zig and by GCC.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from datetime import date
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
+import soundfile
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 import usb_boards
 from usb_host import Host
 
-import boards
 from benchmarks.usbredir import Port
 from firmware.compiler import build as builds
 from firmware.compiler import interp
 from firmware.compiler.build import Build
+from kit import pipeline, shelf
 
 ROOT = Path(__file__).parent.parent
 RESULT = ROOT / "benchmarks" / "results" / "usb_linux.md"
 MODULES = ("virtio_pci", "9pnet_virtio", "9p", "xhci_pci", "cdc_acm")
 LIMIT_S = 900
 INPUTS = 2
+UNPLUGGED_S = 1.0
+WRITTEN = 20_000  # bytes of an update, when the cable is pulled
+PLEASE = b"please: unplug"  # says the guest
 SEED = 5
+BUNDLE = "tiny_transformer-micro-esc10"
+SECONDS, RATE = 6, 16_000
+HEARD = ("seconds", "results", "events", "lost_samples", "sent_as")
 INIT = """#!/bin/busybox sh
 /bin/busybox mkdir -p /proc /sys /dev /host
 /bin/busybox mount -t proc proc /proc
@@ -51,7 +62,7 @@ for place in proc sys dev; do /bin/busybox mount --bind /$place /host/$place; do
 /bin/busybox poweroff -f
 """
 KERNEL_LINE = re.compile(r"\[ *[0-9.]+\] ((?:usb [0-9]-|cdc_acm [0-9]).*)")
-COMPLAINT = re.compile("error|invalid|fail|cannot|unable|bogus|not |no |stall|too ", re.IGNORECASE)
+COMPLAINT = re.compile(r"\b(error|invalid|fail\w*|cannot|unable|bogus|not|no|stall\w*|too)\b", re.IGNORECASE)
 DONE = re.compile(r"^done: (.*)$", re.MULTILINE)
 
 
@@ -60,13 +71,24 @@ class Pluggable:
 
     def __init__(self, host: Host) -> None:
         self._host = host
-        self.run, self.reset, self.control = host.run, host.reset, host.control
+        self.reset, self.control = host.reset, host.control
         self.bulk_out, self.bulk_in = host.bulk_out, host.bulk_in
+        self._out = 0.0  # until then the cable is out
+
+    def unplug(self) -> None:
+        """Pull the cable out, and with it the power, for a moment."""
+        self._host.bus.power_on()
+        self._out = time.monotonic() + UNPLUGGED_S
+
+    def run(self) -> None:
+        """Let the chip work on for a while, if it has power."""
+        if time.monotonic() > self._out:
+            self._host.run()
 
     @property
     def attached(self) -> bool:
         """Return whether the pull-up is on."""
-        return self._host.attached and not self._host.bus.bootsel
+        return time.monotonic() > self._out and self._host.attached and not self._host.bus.bootsel
 
 
 def needed(folder: Path) -> list[Path]:
@@ -143,9 +165,11 @@ def boot(kernel: Path, busybox: Path, work: Path, device: Pluggable) -> tuple[Po
                 port = Port(line, device, lambda what: print(f"board {what}", file=sys.stderr, flush=True))
                 watch = threading.Thread(target=lambda: (machine.wait(LIMIT_S), over.set()), daemon=True)
                 watch.start()
+                asked = 0
                 try:
                     while not over.is_set():
                         port.work()
+                        asked = pulled(device, port, console, asked)
                 except ConnectionError as error:
                     print(f"board: {error}", file=sys.stderr)
                 machine.wait(LIMIT_S)
@@ -154,14 +178,37 @@ def boot(kernel: Path, busybox: Path, work: Path, device: Pluggable) -> tuple[Po
     return port, console.read_text(encoding="utf-8", errors="replace")
 
 
-def prepare(board: str, models: Sequence[Path], work: Path) -> Build:
-    """Make the builds, their inputs and what these must give; return the first."""
-    for name, model in zip(("first", "second"), models, strict=True):
-        build = builds.compile_model(model.read_bytes(), boards.load(board), work / name, name=model.stem)
+def pulled(device: Pluggable, port: Port, console: Path, before: int) -> int:
+    """Pull the cable once the guest wants it and an update is under way.
+
+    `before`, and what is returned: bytes that had crossed when the guest asked; 0: not yet, -1: it is done.
+    """
+    written = port.crossed["bytes out"]
+    if before == 0 and PLEASE in console.read_bytes():
+        return written
+    if before > 0 and written > before + WRITTEN:
+        device.unplug()
+        return -1
+    return before
+
+
+def prepare(board: str, model: str, work: Path) -> Build:
+    """Make three builds, their inputs, a sound, and what these must give; return the first build."""
+    for name, source in (("first", model), ("second", BUNDLE), ("third", model)):
+        toolchain: Literal["zig", "gcc"] = "gcc" if name == "third" else "zig"
+        build = pipeline.compile(shelf.find(source), board, work / name, toolchain=toolchain)
         shape = build.graph.tensors[build.graph.inputs[0]].shape
         inputs = np.random.default_rng(SEED).integers(-128, 128, (INPUTS, *shape), np.int8)
         outputs = [interp.run(build.graph, [x])[0].ravel() for x in inputs]
         np.savez(work / f"{name}.npz", inputs=inputs, outputs=np.array(outputs))
+    steps = np.arange(SECONDS * RATE) // RATE
+    tone = np.sin(np.cumsum(300 + 200 * steps) * 2 * np.pi / RATE)
+    noise = np.random.default_rng(SEED).normal(0, 0.02, tone.size)
+    soundfile.write(work / "clip.wav", 0.3 * tone * (np.arange(tone.size) % RATE < RATE // 2) + noise, RATE)
+    pipeline.compile(shelf.find(BUNDLE), "virtual-m0plus", work / "virtual")
+    heard = pipeline.listen(work / "virtual", str(work / "clip.wav"), fast=True).record()
+    kept = {key: heard[key] for key in HEARD}
+    (work / "heard.json").write_text(json.dumps(kept), encoding="utf-8")
     return builds.load(work / "first")
 
 
@@ -181,13 +228,13 @@ def tried(board: str, port: Port, console: str) -> list[str]:
     ]
 
 
-def main(kernel: Path, busybox: Path, folder: Path, models: Sequence[Path], names: Sequence[str]) -> None:
+def main(kernel: Path, busybox: Path, folder: Path, model: str, names: Sequence[str]) -> None:
     """Try the boards one after the other, and write what came of it."""
     page: list[str] = []
     for name in names:
         work = folder / name
         work.mkdir(parents=True, exist_ok=True)
-        host = usb_boards.plugged_in(prepare(name, models, work), application=False)
+        host = usb_boards.plugged_in(prepare(name, model, work), application=False)
         port, console = boot(kernel, busybox, work, Pluggable(host))
         if DONE.findall(console)[-1:] != ["all"] or host.bus.wrong:
             raise SystemExit(f"{name}: {host.bus.wrong}\n{console[-3000:]}")
@@ -202,5 +249,5 @@ def main(kernel: Path, busybox: Path, folder: Path, models: Sequence[Path], name
 
 
 if __name__ == "__main__":
-    places = [Path(word).resolve() for word in sys.argv[1:6]]
-    main(places[0], places[1], places[2], places[3:5], sys.argv[6:] or usb_boards.NAMES)
+    places = [Path(word).resolve() for word in sys.argv[1:4]]
+    main(*places, sys.argv[4], sys.argv[5:] or usb_boards.NAMES)

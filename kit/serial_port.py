@@ -14,12 +14,13 @@ import platformdirs
 
 from boards import Board, atomic
 from kit import port_errors
-from kit.link import GoneError, LinkError
+from kit.link import GoneError, LinkError, NoAnswerError
 
 EMULATOR = "emulator"  # the port of a real board that an emulator models
 REMOTE = "rfc2217://"
 APPEARS = 10.0  # seconds until the port of a board that was reset is there again
 LOOKS = 0.1  # seconds between two looks
+PATIENCE = 5  # seconds that a port may take nothing
 
 
 class PortError(LinkError):
@@ -129,7 +130,7 @@ def opened(name: str, lines: Mapping[str, bool], **settings: Any) -> Any:
     import serial
 
     try:
-        patience = None if name.startswith(REMOTE) else 5  # pyserial has none there
+        patience = None if name.startswith(REMOTE) else PATIENCE  # pyserial has none there
         port = serial.serial_for_url(name, do_not_open=True, write_timeout=patience, **settings)
         if port.__class__.__module__.startswith("serial.serial"):
             port.exclusive = True
@@ -232,9 +233,16 @@ class SerialWire:
         return bytes(self._port.read(self._port.in_waiting))
 
     def write(self, data: bytes) -> None:
-        """Send all of `data`; GoneError if unplugged."""
+        """Send all of `data`; GoneError if unplugged, NoAnswerError if the board's USB takes nothing."""
+        import serial
+
         try:
             self._port.write(data)
+        except serial.SerialTimeoutException:
+            raise NoAnswerError(
+                f"{self.name} has taken nothing for {PATIENCE} s: its firmware hangs; unplug it, plug it in "
+                "again and repeat the command"
+            ) from None
         except OSError as error:
             raise self._gone(error) from None
 

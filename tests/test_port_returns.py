@@ -6,6 +6,7 @@ import dataclasses
 import errno
 import os
 import re
+import tty
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -22,6 +23,7 @@ from firmware.compiler import interp
 from firmware.compiler.build import Build, load
 from kit import device, farm, flash, link, pipeline, port_errors, serial_port, shelf
 from kit.device import Device
+from kit.flash import serial as resident
 from kit.serial_port import SerialWire
 from kit.virtual import VirtualBoard
 from tests.conftest import earkit
@@ -202,6 +204,19 @@ def test_a_wire_that_cannot_come_back_stays_gone() -> None:
             go()
 
 
+def test_a_board_that_takes_nothing_has_not_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """USB holds the host back for as long as it likes: a hang is no unplugging."""
+    monkeypatch.setattr(serial_port, "PATIENCE", 0.2)
+    master, other = os.openpty()
+    tty.setraw(other)
+    wire = SerialWire(os.ttyname(other), boards.load("virtual-m4"))
+    with pytest.raises(link.NoAnswerError, match=r"has taken nothing for 0.2 s: its firmware hangs"):
+        wire.write(bytes(1 << 20))
+    wire.close()
+    os.close(master)
+    os.close(other)
+
+
 def test_a_listing_that_stumbles_over_a_vanishing_port_is_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
     """pyserial reads an id that is gone as None, and makes a number of it."""
     stumbles = [TypeError("int() argument"), OSError(errno.ENODEV, "gone")]
@@ -293,7 +308,7 @@ def test_what_a_modem_manager_asks_disturbs_nothing(build: Build) -> None:
             wire.read(0)
         with Device(wire) as board:
             assert board.info().mode == "boot"
-            flash.serial.update(board, build, lambda *_: None)
+            resident.update(board, build, lambda *_: None)
             board.restart()
             for probe in asked:
                 wire.write(probe)
