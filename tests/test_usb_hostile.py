@@ -128,6 +128,20 @@ def test_a_request_of_that_time_is_answered_after_it(build: Build) -> None:
         assert host.bus.wrong == []
 
 
+def test_an_old_rp2040_gets_over_its_reset_on_a_busy_bus(build: Build) -> None:
+    if build.board.port != "rp2040":
+        pytest.skip("RP2040-E5 is not its erratum")
+    host = plugged_in(build, application=True)
+    chip = host.bus
+    chip.revision = 1
+    pin, pad = (chip.values.get(at, 0) for at in (0x4001407C, 0x4001C040))
+    enumerate_device(host)
+    assert (chip.values[0x4001407C], chip.values[0x4001C040]) == (pin, pad)
+    with Device(UsbWire(host), "emulated", build.board.clock_hz) as device:
+        assert device.info().build_id == build.build_id
+    assert chip.wrong == []
+
+
 def test_a_board_with_another_supply_knows_its_cable(build: Build) -> None:
     chip = plugged_in(build, application=True).bus
     if not isinstance(chip, Nrf52):

@@ -60,6 +60,8 @@ class Rp2(Chip):
     def __init__(self, board: Board, flash: bytes) -> None:
         self.places = PLACES[board.port]
         self.values: dict[int, int] = {}
+        self.revision = 2  # of the RP2040: B2; 1 is B0 or B1
+        self.connected, self.shown_at = True, 0
         self.button = True  # not held
         self.erased: list[int] = []
         self.bootsel = 0  # how often the program went to the ROM's own bootloader
@@ -201,6 +203,8 @@ class Rp2(Chip):
             return 1 << (self.values.get(places.clocks + 0x30, 0) & 3)
         if address == places.clocks + 0x44:
             return 1 << (self.values.get(places.clocks + 0x3C, 0) & 1)
+        if address == 0x40000000:
+            return self.revision << 28
         return value
 
     def write(self, address: int, size: int, value: int) -> None:
@@ -255,7 +259,7 @@ class Rp2(Chip):
 
     def _usb_read(self, offset: int) -> int:
         if offset == 0x50:
-            return self.status
+            return self.status | self.connected << 16 | 1 << 2
         if offset == 0x58:
             return self.done
         if offset == 0x98:
@@ -271,6 +275,8 @@ class Rp2(Chip):
             else:
                 self.done &= ~value
             return
+        if offset == 0x74:
+            self._shown(new)
         before = self.values.get(USB + 0x4C, 0)
         self.values[USB + offset] = new
         if offset == 0x4C and (before ^ new) >> 16 & 1:
@@ -311,11 +317,24 @@ class Rp2(Chip):
         self.ram_usb[offset : offset + size] = (value & (1 << 8 * size) - 1).to_bytes(size, "little")
 
     def bus_reset(self) -> None:
-        """Reset the bus."""
+        """Reset the bus; an old RP2040 waits then for 0.8 ms of rest, and the bus is busy."""
         self.status |= 1 << 19
+        self.connected = self.board.port != "rp2040" or self.revision > 1
+
+    def _shown(self, muxing: int) -> None:
+        """RP2040-E5: note how long the input of GPIO 15 was given for D+."""
+        pin = self.values.get(0x4001407C, 0)
+        if muxing & 0xC == 0xC and pin & 0x1F == 8 and pin >> 16 & 3 == 3 and pin >> 12 & 3 == 2:
+            if self.values.get(USB + 0x80, 0) != 4 or not self.values.get(USB + 0x7C, 0) & 2:
+                self.wrong.append("the pull-up goes while D+ is shown over a pin")
+            self.shown_at = self.cycles
+        elif self.shown_at:
+            rested = self.cycles - self.shown_at
+            self.connected = self.connected or rested >= self.board.clock_hz * 8 // 10_000
+            self.shown_at = 0
 
     def _answers(self, address: int, endpoint: int, to_host: bool) -> bool:
-        if not self.attached or address != self.values.get(USB, 0) & 0x7F:
+        if not (self.attached and self.connected) or address != self.values.get(USB, 0) & 0x7F:
             return False
         return endpoint == 0 or bool(self._word(8 * endpoint + 4 * (not to_host)) >> 31)
 
@@ -333,7 +352,7 @@ class Rp2(Chip):
         armed = endpoint or self.values.get(USB + 0x68, 0) >> (not to_host) & 1
         if control & STALL and armed:
             return "stall"
-        return None if control & AVAILABLE else "nak"
+        return None if control & AVAILABLE and bool(control & FULL) == to_host else "nak"
 
     def _finish(self, endpoint: int, to_host: bool, control: int) -> None:
         at = self._buffer(endpoint, to_host)
@@ -352,8 +371,6 @@ class Rp2(Chip):
         if refusal := self._refuses(endpoint, True):
             return refusal
         control, place = self._word(self._buffer(endpoint, True)), self._place(endpoint, True)
-        if not control & FULL:
-            self.wrong.append(f"endpoint {endpoint} sends a buffer that is not full")
         length = control & 0x3FF
         self._finish(endpoint, True, control & ~(AVAILABLE | FULL))
         return bool(control & DATA1), bytes(self.ram_usb[place : place + length])

@@ -70,6 +70,39 @@ static void unique_read(uint8_t *bytes) {
     ear_unlock(before);
 }
 
+// RP2040-E5, mended in B2: behind a hub that is busy the controller does not find the 0.8 ms of rest that must follow
+// a reset. It is shown them over GPIO 15, whose level outside stays (PADS 2.19.6.3, USB 4.1.4).
+#define CHIP_REVISION (REGISTER(0x40000000u) >> 28)  // SYSINFO 2.20
+#define B2 2u
+#define SHOWN 15u
+#define SHOWN_FUNCTION (8u | 2u << 12 | 3u << 16)  // the controller's D+; output off; input high
+#define LINE_STATE(status) ((status) >> 2 & 3u)
+#define STATUS_CONNECTED (1u << 16)
+#define TO_PADS 0xCu
+#define PHY_DIRECT_AT 0x7Cu
+#define PHY_OVERRIDE_AT 0x80u
+#define PHY_PULL_UP 2u
+#define OVERRIDE_PULL_UP 4u
+#define RESET_LASTS (100u * MILLISECOND)  // at most, or there is no host
+
+static void leave_reset(void) {
+    if (CHIP_REVISION >= B2) return;
+    for (uint64_t start = port_counter(); !LINE_STATE(REGISTER(USB + USB_STATUS_AT));)
+        if (port_counter() - start > RESET_LASTS) return;
+    uint32_t function = PIN_FUNCTION(SHOWN), pad = PIN_PAD(SHOWN);
+    PIN_PAD(SHOWN) = pad | PAD_PULL_UP | PAD_PULL_DOWN;  // both: the pin keeps its level
+    PIN_FUNCTION(SHOWN) = SHOWN_FUNCTION;
+    SET(USB, PHY_DIRECT_AT) = PHY_PULL_UP;
+    SET(USB, PHY_OVERRIDE_AT) = OVERRIDE_PULL_UP;
+    USB_MUXING = TO_PADS;
+    wait_for(MILLISECOND);
+    EAR_AWAIT(REGISTER(USB + USB_STATUS_AT) & STATUS_CONNECTED);
+    USB_MUXING = TO_PHY;
+    CLEAR(USB, PHY_OVERRIDE_AT) = OVERRIDE_PULL_UP;
+    PIN_FUNCTION(SHOWN) = function;
+    PIN_PAD(SHOWN) = pad;
+}
+
 static _Noreturn void restart_to_rom(void) {  // 2.8.3.1.5; no LED blinks, the drive and PICOBOOT are there
     ((void (*)(uint32_t, uint32_t))rom("UB"))(0, 0);
     for (;;) {}

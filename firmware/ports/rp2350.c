@@ -42,6 +42,8 @@ static void unique_read(uint8_t *bytes) {
     for (uint32_t i = 0; i < USB_UNIQUE; i++) bytes[i] = (uint8_t)(words[3 - i / 4] >> (24u - 8u * (i % 4)));
 }
 
+static void leave_reset(void) {}
+
 static _Noreturn void restart_to_rom(void) {
     ((int32_t (*)(uint32_t, uint32_t, uint32_t, uint32_t))rom("RB"))(TO_BOOTSEL, 1, 0, 0);
     for (;;) {}

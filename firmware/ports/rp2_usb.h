@@ -1,7 +1,8 @@
 // The USB controller of the RP2040 and RP2350 as a device: buffers in its own RAM, one packet at a time.
 //
-// The chip's file says USB_IRQ, RESET_USB, RESET_PLL_USB, PLL_USB, CLOCK_USB_AT and unique_read(). Sections: RP2040
-// datasheet; RP2350's controller has the same registers, and a PHY that must be let out of its isolation.
+// The chip's file says USB_IRQ, RESET_USB, RESET_PLL_USB, PLL_USB, CLOCK_USB_AT, unique_read() and leave_reset().
+// Sections: RP2040 datasheet; RP2350's controller has the same registers, and a PHY that must be let out of its
+// isolation.
 #ifndef EAR_RP2_USB_H
 #define EAR_RP2_USB_H
 
@@ -67,6 +68,7 @@ static struct {
 } packets;
 
 static void unique_read(uint8_t *bytes);
+static void leave_reset(void);  // where the controller needs help, once the bus was reset
 
 const uint8_t *usb_unique(void) { return packets.unique; }
 
@@ -162,6 +164,7 @@ static void link_handler(void) {
         usb_address(0);
         usb_configure(false);
         ear_usb_reset();
+        leave_reset();
     }
     if (status & STATUS_SETUP) {
         CLEAR(USB, USB_STATUS_AT) = STATUS_SETUP;
