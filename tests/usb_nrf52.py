@@ -140,7 +140,6 @@ class Nrf52(Chip):
             self.wrong.append(f"erased {address:#x} in mode {self.values.get(NVMC + 0x504)}")
         at = address - self.board.flash_memory.origin
         self.flash[at : at + PAGE] = b"\xff" * PAGE  # type: ignore[misc]
-        self.core.ctl_flush_tb()
         self.erased.append(address)
         self.on_erase()
 
