@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -28,7 +29,7 @@ TEN_MILLISECONDS = 100  # times a second
 
 @pytest.fixture(scope="module", params=NAMES)
 def build(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Build:
-    return compiled(request.param, tmp_path_factory.mktemp("usb"))
+    return compiled(boards.load(request.param), tmp_path_factory.mktemp("usb"))
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +92,27 @@ def test_it_says_what_the_rules_want(build: Build, application: bool) -> None:
     assert usb_rules.text(title) == build.board.title
     assert usb_rules.text(number) == host.bus.serial_number
     assert host.bus.wrong == []
+
+
+def test_it_sends_no_more_than_was_asked_for(app: Host) -> None:
+    whole = app.control(bytes.fromhex("800600020000FF00"))
+    assert whole is not None
+    for length in range(80):
+        assert app.control(struct.pack("<BBHHH", 0x80, 6, 0x200, 0, length)) == whole[:length]
+    assert app.bus.wrong == []
+
+
+def test_a_string_of_a_whole_packet_has_an_end(build: Build, tmp_path: Path) -> None:
+    text = (boards.HERE / f"{build.board.name}.toml").read_text(encoding="utf-8")
+    title = "t" * 31  # and two bytes before it
+    board = boards.parse(
+        build.board.name, text.replace(f'title = "{build.board.title}"', f'title = "{title}"')
+    )
+    host = plugged_in(compiled(board, tmp_path), application=True)
+    enumerate_device(host)
+    found = host.control(struct.pack("<BBHHH", 0x80, 6, 0x302, 0x409, 255))
+    assert found is not None
+    assert usb_rules.text(found) == title
 
 
 def test_it_takes_an_update_and_infers(build: Build) -> None:

@@ -13,6 +13,7 @@ from usb_host import PACKET, Host
 from usb_nrf52 import Nrf52
 from usb_wire import IN, OUT, UsbWire, enumerate_device
 
+import boards
 from firmware.compiler.build import Build
 from kit.device import Device
 from kit.flash import serial
@@ -42,7 +43,7 @@ STEPS = st.lists(
 
 @pytest.fixture(scope="module", params=NAMES)
 def build(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Build:
-    return compiled(request.param, tmp_path_factory.mktemp("usb"))
+    return compiled(boards.load(request.param), tmp_path_factory.mktemp("usb"))
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from usb_host import Host
@@ -9,6 +10,7 @@ from usb_nrf52 import Nrf52
 from usb_rp2 import Rp2
 
 import boards
+from boards import Board
 from firmware.compiler import build as builds
 from firmware.compiler.build import Build
 
@@ -17,9 +19,10 @@ NAMES = [name for name in boards.names() if boards.load(name).usb]
 CHIPS = {"nrf52": Nrf52, "rp2040": Rp2, "rp2350": Rp2}
 
 
-def compiled(name: str, folder: Path) -> Build:
+def compiled(board: Board, folder: Path) -> Build:
     """Return a small build for a board."""
-    return builds.compile_model(MODEL.read_bytes(), boards.load(name), folder / name, name="t")
+    build = builds.compile_model(MODEL.read_bytes(), board, folder / board.name, name="t")
+    return replace(build, board=board)
 
 
 def plugged_in(build: Build, *, application: bool) -> Host:
