@@ -46,14 +46,15 @@ def app(alive: Host) -> Host:
 
 
 def read_all(host: Host) -> list[bytes]:
-    """Return the packets that the device has until it rests and sends none."""
-    packets = []
+    """Return the packets that the device has until it rests and sends none in two frames."""
+    packets, silent = [], 0
     for _ in range(10_000):
         host.bus.work(2000)
         packet = host.bulk_in(IN)
-        if packet is None and host.bus.rests:
-            return packets
         packets += [packet] if packet is not None else []
+        silent = silent + 1 if packet is None and host.bus.rests else 0
+        if silent == 2:
+            return packets
     raise AssertionError("it never rests")
 
 

@@ -1,7 +1,4 @@
-"""Stand-ins of the RP2040 and the RP2350 around their USB controller, from the data sheets, by registers.
-
-Their ROM's functions are there too. `wrong` tells what the data sheet forbids.
-"""
+"""Stand-ins of RP2040 and RP2350 around their USB controller; `wrong`: what their data sheets forbid."""
 
 from __future__ import annotations
 
@@ -11,7 +8,7 @@ from typing import Any
 
 import unicorn
 from unicorn import arm_const as arm
-from usb_chip import RETURN, Chip
+from usb_chip import LOOK, RETURN, Chip
 from usb_host import Handshake
 
 from boards import Board
@@ -91,6 +88,7 @@ class Rp2(Chip):
             del self.values[address]
         self.values[USB + 0x40] = 4 if self.places.isolated else 0
         self.done = self.status = 0
+        self.frame, self.frame_at = False, self.cycles  # one began, and when
 
     def more(self, core: unicorn.Uc) -> None:
         core.mem_map(0, 0x4000)
@@ -258,12 +256,14 @@ class Rp2(Chip):
         return get(USB + 0x40, 0) == 1 and get(USB + 0x74, 0) & 9 == 9 and powered
 
     def _usb_read(self, offset: int) -> int:
+        if offset == 0x48:
+            self.frame = False
         if offset == 0x50:
             return self.status | self.connected << 16 | 1 << 2
         if offset == 0x58:
             return self.done
         if offset == 0x98:
-            return self._asks()
+            return self._asks() & self.values.get(USB + 0x90, 0)
         return self.values.get(USB + offset, 0)
 
     def _usb_write(self, offset: int, how: int, value: int, new: int) -> None:
@@ -283,7 +283,8 @@ class Rp2(Chip):
             self.pulled(up=bool(new >> 16 & 1))
 
     def _asks(self) -> int:
-        return bool(self.done) << 4 | (self.status >> 19 & 1) << 12 | (self.status >> 17 & 1) << 16
+        told = bool(self.done) << 4 | (self.status >> 19 & 1) << 12 | (self.status >> 17 & 1) << 16
+        return self.frame << 17 | told
 
     def lines(self) -> set[int]:
         return {self.places.usb_irq} if self._asks() & self.values.get(USB + 0x90, 0) else set()
@@ -314,12 +315,20 @@ class Rp2(Chip):
                 self.wrong.append("a buffer control written in part")
             if value & AVAILABLE and self._word(offset) != value & ~AVAILABLE:
                 self.wrong.append(f"buffer control {offset:#x} available with what it says: {value:#x}")
+            late = self.cycles - self.frame_at > self.board.clock_hz * 8 // 10_000 + 2 * LOOK
+            if value & AVAILABLE and offset == self._buffer(2, True) and late and not self.places.isolated:
+                self.wrong.append("RP2040-E15: a packet for the end of a frame")
         self.ram_usb[offset : offset + size] = (value & (1 << 8 * size) - 1).to_bytes(size, "little")
 
     def bus_reset(self) -> None:
         """Reset the bus; an old RP2040 waits then for 0.8 ms of rest, and the bus is busy."""
         self.status |= 1 << 19
         self.connected = self.board.port != "rp2040" or self.revision > 1
+
+    def work(self, most: int = 0) -> None:
+        """Let the core run; a frame begins with it."""
+        self.frame, self.frame_at = True, self.cycles
+        super().work(most)
 
     def _shown(self, muxing: int) -> None:
         """RP2040-E5: note how long the input of GPIO 15 was given for D+."""

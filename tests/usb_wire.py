@@ -70,15 +70,15 @@ class UsbWire:
         """Return what comes until the chip rests."""
         if not self._connect():
             return b""
-        found = b""
+        found, silent = b"", 0
         for _ in range(PATIENCE):
             self.host.run()
             if not self.host.attached:
                 return found
             packet = self.host.bulk_in(IN)
-            if packet is not None:
-                found += packet
-            elif found or self.host.bus.rests:
+            found += packet or b""
+            silent = silent + 1 if packet is None and (found or self.host.bus.rests) else 0
+            if silent == 2:  # frames
                 return found
         return found
 

@@ -166,6 +166,7 @@ static void work(uint32_t offset, bool erase) {
     rom_find();
     uint32_t before = ear_lock();
     in_ram(&functions, offset, erase);
+    link_was_blind();
     ear_unlock(before);
 }
 

@@ -19,6 +19,7 @@
 #define RESET_PLL_USB (1u << 13)
 #define PLL_USB 0x4002C000u
 #define CLOCK_USB_AT 0x54u
+#define SEND_WITHIN 800u  // RP2040-E15: what the host takes at a frame's end may hang the controller
 #define WATCHDOG 0x40058000u
 #define PSM 0x40010000u
 #define WATCHED 0x0001FFFCu  // all but the oscillators

@@ -19,6 +19,7 @@
 #define RESET_PLL_USB (1u << 15)
 #define PLL_USB 0x40058000u
 #define CLOCK_USB_AT 0x60u
+#define SEND_WITHIN 0u
 #define WATCHDOG 0x400D8000u
 #define PSM 0x40018000u
 #define WATCHED 0x01FFFFF3u  // all but the oscillators

@@ -1,8 +1,8 @@
 // The USB controller of the RP2040 and RP2350 as a device: buffers in its own RAM, one packet at a time.
 //
-// The chip's file says USB_IRQ, RESET_USB, RESET_PLL_USB, PLL_USB, CLOCK_USB_AT, unique_read() and leave_reset().
-// Sections: RP2040 datasheet; RP2350's controller has the same registers, and a PHY that must be let out of its
-// isolation.
+// The chip's file says USB_IRQ, RESET_USB, RESET_PLL_USB, PLL_USB, CLOCK_USB_AT, SEND_WITHIN (µs of a frame in which a
+// packet may be given to the controller, 0: any time), unique_read() and leave_reset(). Sections: RP2040 datasheet;
+// RP2350's controller has the same registers, and a PHY that must be let out of its isolation.
 #ifndef EAR_RP2_USB_H
 #define EAR_RP2_USB_H
 
@@ -18,13 +18,15 @@
 #define USB 0x50110000u
 #define USB_ADDRESS REGISTER(USB + 0u)
 #define USB_MAIN REGISTER(USB + 0x40u)
+#define USB_FRAME REGISTER(USB + 0x48u)
 #define USB_SIE_AT 0x4Cu
 #define USB_STATUS_AT 0x50u
 #define USB_DONE_AT 0x58u
 #define USB_STALL_ARM REGISTER(USB + 0x68u)
 #define USB_MUXING REGISTER(USB + 0x74u)
 #define USB_POWER REGISTER(USB + 0x78u)
-#define USB_ENABLED REGISTER(USB + 0x90u)
+#define USB_ENABLED_AT 0x90u
+#define USB_ASKED REGISTER(USB + 0x98u)
 #define CONTROLLER_ON 1u  // and the PHY not isolated
 #define TO_PHY 9u         // with its pull-up by SIE_CTRL
 #define POWER_ASSUMED 0xCu
@@ -35,6 +37,7 @@
 #define ENABLE_DONE (1u << 4)
 #define ENABLE_RESET (1u << 12)
 #define ENABLE_SETUP (1u << 16)
+#define ENABLE_FRAME (1u << 17)
 
 // Its RAM, 4.1.2.4: the setup packet, endpoint controls, buffer controls, buffers
 #define RAM_AT(offset) (0x50100000u + (offset))
@@ -64,6 +67,8 @@
 static struct {
     uint32_t control, in, out;  // the next packet's DATA0 or DATA1
     uint32_t length;            // of the one that waits for the host
+    uint32_t frame;             // when this frame began, in cycles
+    bool told, used, late;      // that is known; a packet has come in this one; one waits for the next
     uint8_t unique[USB_UNIQUE];
 } packets;
 
@@ -107,10 +112,47 @@ void usb_control_stall(void) {
 
 void usb_address(uint8_t address) { USB_ADDRESS = address; }
 
+static void send_now(void) { give(&BUFFER_IN(2), FULL | packets.in | packets.length); }
+
+static bool frame_is_young(void) {
+#if SEND_WITHIN
+    return packets.told && (uint32_t)port_counter() - packets.frame < SEND_WITHIN * (MILLISECOND / 1000u);
+#else
+    return true;
+#endif
+}
+
+static void send_in_time(void) {
+    packets.used = true;
+    packets.late = !frame_is_young();
+    if (!packets.late) {
+        send_now();
+        return;
+    }
+    (void)USB_FRAME;  // one that began before is of no use
+    SET(USB, USB_ENABLED_AT) = ENABLE_FRAME;
+}
+
 static void controller_send(const uint8_t *bytes, uint32_t length) {
     put_bytes(RAM_AT(IN_AT), bytes, length);
     packets.length = length;
-    give(&BUFFER_IN(2), FULL | packets.in | length);
+    send_in_time();
+}
+
+static void frame_begins(void) {
+    (void)USB_FRAME;  // ends what asks
+    packets.frame = (uint32_t)port_counter();
+    packets.told = packets.used;
+    if (packets.late) send_now();
+    if (!packets.used) CLEAR(USB, USB_ENABLED_AT) = ENABLE_FRAME;
+    packets.used = packets.late = false;
+}
+
+// Interrupts were locked for long: a frame that waits to be told of began nobody knows when.
+static void link_was_blind(void) {
+    if (!SEND_WITHIN || !attached) return;
+    (void)USB_FRAME;
+    packets.told = false;
 }
 
 static void controller_receive(void) { give(&BUFFER_OUT(2), packets.out | USB_PACKET); }
@@ -118,6 +160,7 @@ static void controller_receive(void) { give(&BUFFER_OUT(2), packets.out | USB_PA
 void usb_configure(bool on) {
     uint32_t enabled = on ? ENDPOINT_ON : 0;
     packets.in = packets.out = 0;
+    packets.late = false;
     BUFFER_IN(1) = BUFFER_IN(2) = BUFFER_OUT(2) = 0;
     ENDPOINT_IN(1) = enabled | ENDPOINT_TYPE(3u) | NOTIFY_AT;
     ENDPOINT_OUT(2) = enabled | ENDPOINT_TYPE(2u) | OUT_AT;
@@ -135,7 +178,7 @@ void usb_halt(uint8_t endpoint, bool on) {
     if (endpoint == USB_IN) {
         BUFFER_IN(2) = state;
         packets.in = 0;
-        if (!on && sending.busy) give(&BUFFER_IN(2), FULL | packets.length);
+        if (!on && sending.busy) send_in_time();
     }
 }
 
@@ -158,6 +201,7 @@ static void buffers_done(uint32_t done) {
 
 static void link_handler(void) {
     uint32_t done = REGISTER(USB + USB_DONE_AT), status = REGISTER(USB + USB_STATUS_AT);
+    if (SEND_WITHIN && USB_ASKED & ENABLE_FRAME) frame_begins();
     if (done) buffers_done(done);
     if (status & STATUS_RESET) {
         CLEAR(USB, USB_STATUS_AT) = STATUS_RESET;
@@ -205,7 +249,7 @@ static bool controller_start(void) {
     USB_MUXING = TO_PHY;
     USB_POWER = POWER_ASSUMED;
     USB_MAIN = CONTROLLER_ON;
-    USB_ENABLED = ENABLE_DONE | ENABLE_RESET | ENABLE_SETUP;
+    REGISTER(USB + USB_ENABLED_AT) = ENABLE_DONE | ENABLE_RESET | ENABLE_SETUP;
     NVIC_ENABLE(USB_IRQ) = NVIC_BIT(USB_IRQ);
     REGISTER(USB + USB_SIE_AT) = SIE_EACH_BUFFER | SIE_PULL_UP;
     return true;
