@@ -9,6 +9,7 @@ import struct
 from typing import Any
 
 import unicorn
+from unicorn import arm_const as arm
 from usb_chip import RETURN, Chip
 from usb_host import Handshake
 
@@ -17,7 +18,7 @@ from boards import Board
 USBD, NVMC = 0x40027000, 0x4001E000
 FICR = 0x10000000
 UNIQUE = bytes.fromhex("A1B2C3D4E5F60718")
-USB_IRQ, POWER_IRQ = 39, 0
+USB_IRQ, POWER_IRQ, FOREIGN_IRQ = 39, 0, 11
 RESET, DONE, SETUP, DATA = 0x100, 0x128, 0x15C, 0x160
 STAY = 0x4E
 PAGE = 4096
@@ -29,6 +30,7 @@ class Nrf52(Chip):
     serial_number = UNIQUE.hex().upper()
 
     def __init__(self, board: Board, flash: bytes) -> None:
+        self.foreign: set[int] = set()  # interrupts that another bootloader has left
         self.kept, self.bootsel = 0, 0  # GPREGRET; how often Arduino's bootloader was asked for
         self.button, self.cable = True, True
         self.erased: list[int] = []
@@ -80,6 +82,9 @@ class Nrf52(Chip):
         self.core_reset()
         self.values |= kept
         self.pulled(up=True)
+        self.foreign, self.enabled = {FOREIGN_IRQ}, {FOREIGN_IRQ, USB_IRQ}
+        self.core.reg_write(arm.UC_ARM_REG_PRIMASK, 1)
+        self.events[USBD + DATA] = 1
 
     def plug(self, *, cable: bool) -> None:
         """Give the cable or take it away; the board has another supply."""
@@ -236,7 +241,7 @@ class Nrf52(Chip):
 
     def lines(self) -> set[int]:
         enabled, power = self.values.get(USBD + 0x304, 0), self.values.get(0x40000304, 0)
-        found = set()
+        found = set(self.foreign)
         if any(
             enabled >> (at - 0x100) // 4 & 1 and self.events.get(USBD + at) for at in range(0x100, 0x164, 4)
         ):

@@ -24,7 +24,6 @@
 
 #ifdef EAR_USB_VENDOR
 #include "nrf52_usb.h"
-static void link_init(void) {}  // begins with the first look for a byte
 #else
 #include "nrf52_uarte.h"
 #endif

@@ -243,4 +243,12 @@ static _Noreturn void restart_to_rom(void) {
     ear_system_reset();
 }
 
+// It begins with the first look for a byte. Arduino's bootloader may have left interrupts that have no handler here.
+static void link_init(void) {
+    for (uint32_t irq = 0; irq <= USB_IRQ; irq += 32u) {
+        NVIC_DISABLE(irq) = 0xFFFFFFFFu;
+        NVIC_UNPEND(irq) = 0xFFFFFFFFu;
+    }
+}
+
 #endif
