@@ -40,6 +40,7 @@ SAID_HERE = {  # files whose first line cannot say what they are
     "benchmarks/results/scaling.md": "SSAMBA beside SSAST as tokens grow",
     "benchmarks/results/updates.md": "updates with a fault at every point; how long one takes",
     "benchmarks/results/stream_day.md": "a day of sound over a faulty line, as in this page",
+    "benchmarks/results/usb_linux.md": "Linux' USB stack in front of the boards' USB, and what it said",
     "benchmarks/results/stream_board.md": "a day of sound through an emulated board, as in this page",
     "models/zoo/*.zip": "trained bundles, small enough to be kept",
     "models/zoo/*.ATTRIBUTION.md": "whose sounds each was trained on",

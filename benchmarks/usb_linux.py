@@ -146,6 +146,7 @@ def boot(kernel: Path, busybox: Path, work: Path, device: Pluggable) -> tuple[Po
     (work / "first.cpio").write_bytes(first_files(kernel, busybox, work))
     place, console = work / "usb", work / "console.txt"
     place.unlink(missing_ok=True)
+    console.write_bytes(b"")
     command = [
         *("qemu-system-x86_64", "-accel", "tcg", "-cpu", "max", "-m", "2048"),
         *("-nodefaults", "-display", "none", "-no-reboot", "-serial", f"file:{console}"),
@@ -243,7 +244,8 @@ def main(kernel: Path, busybox: Path, folder: Path, model: str, names: Sequence[
     page.append(
         f"Emulated, {date.today():%Y-%m-%d}: Debian's Linux {version} in QEMU, the chips as stand-ins "
         "from their data sheets, the whole firmware in them; no time is told, since none is the hardware's. "
-        "QEMU keeps the kernel's SET_ADDRESS for itself; the bridge gives the board one."
+        "QEMU keeps the kernel's SET_ADDRESS for itself; the bridge gives the board one. "
+        "Made by `python -m benchmarks.usb_linux`."
     )
     RESULT.write_text("\n".join([*page, ""]), encoding="utf-8")
 
