@@ -125,23 +125,23 @@ def _serial() -> Iterator[Check]:
     from serial.tools import list_ports
 
     import boards
-    from kit import port_errors
+    from kit import port_errors, serial_port
 
     known: dict[str, list[str]] = {}  # USB id -> boards
     for board in map(boards.load, boards.names()):
         for usb in board.serial.vid_pid:
             known.setdefault(usb, []).append(board.name)
-    ports = list(list_ports.comports())
-    seen = [f"{port.vid:04x}:{port.pid:04x}" if port.vid is not None else "" for port in ports]
-    if lacking := port_errors.portless(known, seen):
+    ports, seen = list(list_ports.comports()), serial_port.ports()
+    if lacking := port_errors.portless(known, seen.values()):
         found, cure = lacking
         yield Check("serial driver", "optional", f"{found}: {' or '.join(known[found])} without a port", cure)
     elif not ports:
         yield Check("serial ports", "optional", "none", "plug the board in; the virtual boards need none")
-    for port, usb in zip(ports, seen, strict=True):
+    for port in ports:
         allowed = os.access(port.device, os.R_OK | os.W_OK)
         cure = "" if allowed else DIALOUT
-        which = f", as {' or '.join(known[usb])}" if usb in known else ""
+        names = known.get(seen.get(port.device, ""), ())
+        which = f", as {' or '.join(names)}" if names else ""
         found = f"{port.description}{which}" + ("" if allowed else ", no permission")
         yield Check(f"serial {port.device}", "ok" if allowed else "optional", found, cure)
 

@@ -205,7 +205,7 @@ def test_a_board_is_known_again_by_its_serial_number(media: Path, monkeypatch: p
     monkeypatch.setattr(list_ports, "comports", lambda: ports)
     assert touch.serial_number("/dev/ttyACM1") == "B"
     assert touch.serial_number("/dev/ttyS0") is None
-    assert touch.port_of("A") == "/dev/ttyACM3"
+    assert serial_port.again("/dev/ttyACM1", "A") == "/dev/ttyACM3"
 
 
 def test_a_probe_drive_takes_a_bin(nucleo: Build, media: Path, monkeypatch: pytest.MonkeyPatch) -> None:

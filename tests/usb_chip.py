@@ -7,6 +7,7 @@ where a test asks for it, in the middle of anything.
 from __future__ import annotations
 
 import ctypes
+from abc import ABC, abstractmethod
 from typing import Any
 
 import unicorn
@@ -28,7 +29,7 @@ class StuckError(AssertionError):
     """The firmware neither rests nor ends."""
 
 
-class Chip:
+class Chip(ABC):
     """Core, flash, RAM and system registers; `read` and `write` are the peripherals from 0x40000000 on."""
 
     def __init__(self, board: Board, flash: bytes) -> None:
@@ -44,26 +45,27 @@ class Chip:
         self.power_on()
 
     # what a chip says of itself
+    @abstractmethod
     def read(self, address: int, size: int) -> int:
         """Return what a register of a peripheral holds."""
-        raise NotImplementedError
 
+    @abstractmethod
     def write(self, address: int, size: int, value: int) -> None:
         """Take what the program writes to a register of a peripheral."""
-        raise NotImplementedError
 
+    @abstractmethod
     def lines(self) -> set[int]:
         """Return the interrupts that peripherals ask for."""
-        raise NotImplementedError
 
+    @abstractmethod
     def entry(self) -> tuple[int, int]:
         """Return stack pointer and address with which the core starts."""
-        raise NotImplementedError
 
+    @abstractmethod
     def peripherals_reset(self) -> None:
         """Do to the peripherals what a reset does."""
-        raise NotImplementedError
 
+    @abstractmethod
     def more(self, core: unicorn.Uc) -> None:
         """Map what else there is."""
 
@@ -98,7 +100,7 @@ class Chip:
         core.mem_map_ptr(0x20000000, len(self.ram), unicorn.UC_PROT_ALL, ctypes.addressof(self.ram))
         core.mmio_map(0x40000000, 0x20000000, self._peripheral_read, None, self._peripheral_write, None)
         core.mmio_map(SYSTEM, 0x1000, self._system_read, None, self._system_write, None)
-        core.mmio_map(TRACE, 0x1000, self._trace_read, None, self._trace_write, None)
+        core.mmio_map(TRACE, 0x1000, self._trace_read, None, lambda *_: None, None)
         self.more(core)
         self.peripherals_reset()
         stack, address = self.entry()
@@ -220,9 +222,6 @@ class Chip:
 
     def _trace_read(self, _core: Any, offset: int, _size: int, _user: Any) -> int:
         return self._passes() & 0xFFFFFFFF if offset == 4 else 0
-
-    def _trace_write(self, *_: Any) -> None:
-        pass
 
     def _peripheral_read(self, _core: Any, offset: int, size: int, _user: Any) -> int:
         return self.read(0x40000000 + offset, size)

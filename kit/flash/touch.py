@@ -72,14 +72,6 @@ def serial_number(port: str | None) -> str | None:
     return serial_port.serial_numbers().get(port or "") or None
 
 
-def port_of(number: str) -> str:
-    """Return the port of the board with that USB serial number; PortError while there is none."""
-    for port, found in sorted(serial_port.serial_numbers().items()):
-        if found == number:
-            return port
-    raise PortError(f"no port with USB serial number {number}: plug the board in again and press its reset")
-
-
 def bootloader_port(board: Board, port: str) -> str:
     """Touch the board at `port` until the chip's own bootloader has a port, and return that.
 

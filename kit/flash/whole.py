@@ -8,8 +8,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from boards.errors import UserError
+from kit import serial_port
 from kit.device import Device
-from kit.flash import touch
 from kit.serial_port import PortError, SerialWire
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def see(
 def _place(port: str | None, number: str | None) -> str | None:
     if number is not None:
         with suppress(PortError):
-            return touch.port_of(number)
+            return serial_port.again(port or "", number)
     return port
 
 
